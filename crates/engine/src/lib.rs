@@ -1,0 +1,1 @@
+//! A VM specification in, a running machine out.

@@ -1,0 +1,1 @@
+//! The EROFS on-disk format: a streaming writer, and a reader that checks it.

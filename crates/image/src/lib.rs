@@ -1,0 +1,1 @@
+//! References, registries, the OCI store, and image archives.

@@ -1,0 +1,1 @@
+//! Guest kernels and their modules: finding, fetching and keeping them.

@@ -1,0 +1,1 @@
+//! The bytes between host and guest, and nothing else.

@@ -1,0 +1,1 @@
+//! Image layers to one EROFS image, blank writable disks, and the initramfs.

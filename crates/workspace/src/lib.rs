@@ -1,0 +1,1 @@
+//! The persistent unit, its lifecycle, and one-shot runs.
