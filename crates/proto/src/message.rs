@@ -1,0 +1,241 @@
+//! What host and guest say to each other.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A process that the host asked for; the host chooses the number and uses it once a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId(pub u32);
+
+/// Host to guest.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToGuest<'a> {
+    /// Mount the root file system; answered by [`ToHost::Done`].
+    Mount(Root),
+    /// Become this one machine among all that share an image; answered by [`ToHost::Done`].
+    Identify(Identity),
+    /// Configure the network device; answered by [`ToHost::Done`].
+    Connect(Network),
+    /// End all processes, write everything to disk, unmount, say [`ToHost::Done`], and power off.
+    ShutDown {
+        /// How long processes have between SIGTERM and SIGKILL.
+        grace: Duration,
+    },
+    /// Start a process; answered by [`ToHost::Spawned`] or [`ToHost::SpawnFailed`].
+    Spawn {
+        /// The number for it.
+        process: ProcessId,
+        /// What to start.
+        command: Command,
+    },
+    /// Data for a process's standard input or terminal.
+    Input {
+        /// The process.
+        process: ProcessId,
+        /// At most [`crate::MAX_DATA`] bytes.
+        #[serde(borrow)]
+        data: &'a [u8],
+    },
+    /// Standard input ends here.
+    EndInput {
+        /// The process.
+        process: ProcessId,
+    },
+    /// The host has taken this many bytes of an output stream.
+    Credit {
+        /// The process.
+        process: ProcessId,
+        /// The stream.
+        stream: OutputStream,
+        /// The bytes taken.
+        bytes: u32,
+    },
+    /// Nobody reads this output stream any more: close it, so that its writer gets SIGPIPE.
+    CloseOutput {
+        /// The process.
+        process: ProcessId,
+        /// The stream.
+        stream: OutputStream,
+    },
+    /// Send a signal to the process's group.
+    Signal {
+        /// The process.
+        process: ProcessId,
+        /// The signal's Linux number.
+        signal: i32,
+    },
+    /// The terminal has a new size.
+    Resize {
+        /// The process.
+        process: ProcessId,
+        /// Its new size.
+        size: TerminalSize,
+    },
+}
+
+/// Guest to host.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToHost<'a> {
+    /// The oldest unanswered request about the machine is done, or failed.
+    Done(Outcome),
+    /// The process runs.
+    Spawned {
+        /// The process.
+        process: ProcessId,
+        /// Its process ID inside the guest.
+        pid: u32,
+    },
+    /// The process could not be started; nothing more is said of it.
+    SpawnFailed {
+        /// The process.
+        process: ProcessId,
+        /// Why.
+        failure: SpawnFailure,
+    },
+    /// Data from a process.
+    Output {
+        /// The process.
+        process: ProcessId,
+        /// The stream it wrote to.
+        stream: OutputStream,
+        /// At most [`crate::MAX_DATA`] bytes.
+        #[serde(borrow)]
+        data: &'a [u8],
+    },
+    /// The process has taken this many bytes of its input.
+    Credit {
+        /// The process.
+        process: ProcessId,
+        /// The bytes taken.
+        bytes: u32,
+    },
+    /// The process ended, and all that it wrote before was sent; nothing more is said of it.
+    Exited {
+        /// The process.
+        process: ProcessId,
+        /// How it ended.
+        status: ExitStatus,
+    },
+}
+
+/// The result of a request about the machine: success, or the step that failed and why.
+pub type Outcome = Result<(), String>;
+
+/// The root file system: the disks are named by the serial numbers of their virtio-blk devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// The disk with the image's EROFS.
+    pub image: String,
+    /// Where changes go.
+    pub writable: Writable,
+}
+
+/// The layer of the root file system that takes changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Writable {
+    /// An ext4 disk whose content need not outlive this boot.
+    Scratch(String),
+    /// An ext4 disk whose content must outlive it.
+    Durable(String),
+}
+
+/// What tells one machine from another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The host name.
+    pub hostname: String,
+    /// For `/etc/machine-id`.
+    pub machine_id: [u8; 16],
+    /// Fresh randomness from the host, credited in full.
+    pub seed: [u8; 32],
+    /// The wall clock, as time since the Unix epoch in UTC, at the moment of sending.
+    pub clock: Duration,
+}
+
+/// The network device's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// The length of its subnet's prefix, in bits.
+    pub prefix: u8,
+    /// The default route.
+    pub gateway: Ipv4Addr,
+    /// For `/etc/resolv.conf`.
+    pub nameservers: Vec<Ipv4Addr>,
+}
+
+/// What to start, and as whom. Strings of the command are bytes, as the kernel takes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Program and arguments; the program is searched for in the environment's `PATH`.
+    pub argv: Vec<Vec<u8>>,
+    /// `NAME=value` entries. The guest adds `HOME` where it is missing.
+    pub env: Vec<Vec<u8>>,
+    /// The working directory, made if it does not exist.
+    pub directory: Vec<u8>,
+    /// `user[:group]`, by name or number, looked up in the image; empty for root.
+    pub user: String,
+    /// What its standard streams are.
+    pub stdio: Stdio,
+}
+
+/// A process's standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdio {
+    /// Three pipes.
+    Pipes,
+    /// Output through pipes, input from `/dev/null`.
+    NoInput,
+    /// One terminal for all three.
+    Terminal(TerminalSize),
+}
+
+/// A terminal's size in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub columns: u16,
+}
+
+/// An output stream of a process; a terminal's output is `Stdout`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// By exiting with this code.
+    Code(u8),
+    /// By this signal.
+    Signal(u8),
+}
+
+/// Why a process could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnFailure {
+    /// The kind, which decides the exit code.
+    pub kind: SpawnFailureKind,
+    /// The reason in words.
+    pub reason: String,
+}
+
+/// The kinds of failures to start a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpawnFailureKind {
+    /// There is no such program.
+    NotFound,
+    /// The program exists and cannot be executed.
+    NotExecutable,
+    /// Something else: user, working directory, memory.
+    Setup,
+}

@@ -1,0 +1,147 @@
+//! The system calls that have no safe wrapper elsewhere; the only `unsafe` code of the guest.
+#![allow(unsafe_code, reason = "ioctl, signalfd and fork have no safe form")]
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+/// A process that is to be: in its own session, with these IDs, and on a terminal if its input is one.
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) on_terminal: bool,
+}
+
+/// Makes `command` start as `identity` says.
+pub(crate) fn start_as(command: &mut Command, identity: Identity) {
+    let prepare = move || {
+        rustix::process::setsid()?;
+        if identity.on_terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        // SAFETY: the pointer and the length describe a live vector.
+        check(unsafe { libc::setgroups(identity.groups.len(), identity.groups.as_ptr()) })?;
+        // SAFETY: plain system calls on this process.
+        check(unsafe { libc::setgid(identity.gid) })?;
+        // SAFETY: as above.
+        check(unsafe { libc::setuid(identity.uid) })
+    };
+    // SAFETY: the closure only makes system calls; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// A descriptor that becomes readable when one of `signals` arrives; they are blocked in this process.
+pub(crate) fn signal_descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises the set before anything reads it, and all pointers are to it.
+    unsafe {
+        check(libc::sigemptyset(set.as_mut_ptr()))?;
+        for signal in signals {
+            check(libc::sigaddset(set.as_mut_ptr(), *signal))?;
+        }
+        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))?;
+        let descriptor = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(descriptor)?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// The next signal that a [`signal_descriptor`] has.
+pub(crate) fn next_signal(descriptor: impl AsFd) -> Option<i32> {
+    let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(descriptor, &mut record[..]) {
+        // The record starts with the signal's number; signalfd(2).
+        Ok(length) if length == record.len() => {
+            Some(u32::from_ne_bytes([record[0], record[1], record[2], record[3]]).cast_signed())
+        }
+        _ => None,
+    }
+}
+
+/// Sends a signal to every process but this one; false if there is none.
+pub(crate) fn signal_every_process(signal: rustix::process::Signal) -> bool {
+    // SAFETY: a plain system call; the kernel leaves out the first process itself.
+    unsafe { libc::kill(-1, signal.as_raw()) == 0 }
+}
+
+#[repr(C)]
+struct Entropy {
+    bits: libc::c_int,
+    bytes: libc::c_int,
+    seed: [u8; 32],
+}
+
+/// Mixes `seed` into the kernel's random pool, counts it as fully random, and reseeds the generator from it.
+pub(crate) fn add_entropy(seed: [u8; 32]) -> io::Result<()> {
+    /// include/uapi/linux/random.h.
+    const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
+    const RNDRESEEDCRNG: libc::c_ulong = 0x5207;
+    let random = std::fs::OpenOptions::new().write(true).open("/dev/urandom")?;
+    let entropy = Entropy { bits: 256, bytes: 32, seed };
+    // SAFETY: the argument is a rand_pool_info followed by as many bytes as it says.
+    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const entropy) })?;
+    // SAFETY: the call has no argument.
+    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) })
+}
+
+/// Sets an interface's address and subnet mask.
+pub(crate) fn set_address(interface: &str, address: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
+    let mut request = interface_request(interface);
+    request.ifr_ifru.ifru_addr = socket_address(address);
+    interface_call(libc::SIOCSIFADDR, &request)?;
+    request.ifr_ifru.ifru_netmask = socket_address(mask);
+    interface_call(libc::SIOCSIFNETMASK, &request)
+}
+
+/// Brings an interface up.
+pub(crate) fn bring_up(interface: &str) -> io::Result<()> {
+    let mut request = interface_request(interface);
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    interface_call(libc::SIOCSIFFLAGS, &request)
+}
+
+/// Makes `gateway` the default route.
+pub(crate) fn add_default_route(gateway: Ipv4Addr) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid rtentry: integers and null pointers.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = socket_address(gateway);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    interface_call(libc::SIOCADDRT, &route)
+}
+
+fn interface_call<T>(request: libc::Ioctl, argument: &T) -> io::Result<()> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: the callers pair each request with the argument type that netdevice(7) gives for it.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), request, std::ptr::from_ref(argument)) })
+}
+
+fn interface_request(interface: &str) -> libc::ifreq {
+    // SAFETY: all-zero bytes are a valid ifreq: characters and integers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(interface.bytes()) {
+        *to = from.cast_signed();
+    }
+    request
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    for (to, from) in data[2..6].iter_mut().zip(address.octets()) {
+        *to = from.cast_signed();
+    }
+    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
+}
+
+fn check(outcome: libc::c_int) -> io::Result<()> {
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

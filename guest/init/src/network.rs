@@ -1,0 +1,40 @@
+//! Loopback, the network device, and what programs read about them.
+
+use std::net::Ipv4Addr;
+
+use proto::Network;
+
+use crate::failed;
+use crate::kernel_calls::{add_default_route, bring_up, set_address};
+
+const DEVICE: &str = "eth0";
+
+/// What Docker's users are used to: ordinary users may ping and serve on low ports.
+const SETTINGS: [(&str, &str); 2] = [
+    ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+];
+
+/// Brings loopback up.
+pub(crate) fn start_loopback() -> Result<(), String> {
+    for (path, value) in SETTINGS {
+        // A kernel without the setting only is stricter.
+        let _ = std::fs::write(path, value);
+    }
+    bring_up("lo").map_err(failed("bring up the loopback interface"))
+}
+
+/// Configures the network device.
+pub(crate) fn connect(network: &Network) -> Result<(), String> {
+    let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(network.prefix)).unwrap_or(0));
+    set_address(DEVICE, network.address, mask).map_err(failed("set the network address"))?;
+    bring_up(DEVICE).map_err(failed("bring up the network device"))?;
+    add_default_route(network.gateway).map_err(failed("set the default route"))
+}
+
+/// The content of `/etc/resolv.conf`.
+pub(crate) fn resolver_configuration(network: &Network) -> String {
+    let lines: Vec<String> =
+        network.nameservers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    lines.concat()
+}

@@ -1,0 +1,171 @@
+//! Starting what the host asks for.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Stdio as StdStdio;
+
+use proto::{Command, ExitStatus, SpawnFailure, SpawnFailureKind, Stdio, TerminalSize};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+
+use crate::kernel_calls::{Identity, start_as};
+use crate::streams::{Input, InputKind, Output};
+use crate::user::{Account, look_up};
+
+/// A process that the host asked for.
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
+    pub(crate) input: Input,
+    /// Standard output (or the terminal) and standard error, until they end.
+    pub(crate) outputs: [Option<Output>; 2],
+    pub(crate) status: Option<ExitStatus>,
+    terminal: Option<OwnedFd>,
+}
+
+impl Process {
+    /// Starts `command`.
+    pub(crate) fn start(command: &Command) -> Result<Self, SpawnFailure> {
+        let setup = |reason| SpawnFailure { kind: SpawnFailureKind::Setup, reason };
+        let account = look_up(&command.user, Path::new("/etc")).map_err(setup)?;
+        let directory = Path::new(OsStr::from_bytes(&command.directory));
+        std::fs::create_dir_all(directory).map_err(|error| {
+            setup(format!("failed to make the working directory `{}`: {error}", directory.display()))
+        })?;
+        let mut prepared = prepare(command, &account, directory)?;
+        let streams = Streams::attach(command.stdio, &account, &mut prepared)
+            .map_err(|error| setup(format!("failed to make the standard streams: {error}")))?;
+        let child = prepared.spawn().map_err(|error| spawn_failure(&command.argv[0], &error))?;
+        // The descriptors of the child's side close with `prepared`.
+        drop(prepared);
+        let pid = Pid::from_child(&child);
+        streams
+            .into_process(child, pid)
+            .map_err(|error| setup(format!("failed to make the standard streams: {error}")))
+    }
+
+    /// Sends a signal to the process's group.
+    pub(crate) fn signal(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number)
+            && self.status.is_none()
+        {
+            // A group that is gone needs no signal.
+            let _ = rustix::process::kill_process_group(self.pid, signal);
+        }
+    }
+
+    /// Tells the terminal its size.
+    pub(crate) fn resize(&self, size: TerminalSize) {
+        if let Some(terminal) = &self.terminal {
+            let _ = rustix::termios::tcsetwinsize(terminal, window_size(size));
+        }
+    }
+
+    /// Whether nothing more can come from it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.status.is_some() && self.outputs.iter().all(Option::is_none)
+    }
+}
+
+fn prepare(
+    command: &Command,
+    account: &Account,
+    directory: &Path,
+) -> Result<std::process::Command, SpawnFailure> {
+    let Some((program, arguments)) = command.argv.split_first() else {
+        return Err(SpawnFailure {
+            kind: SpawnFailureKind::Setup,
+            reason: "no command was given".to_owned(),
+        });
+    };
+    let mut prepared = std::process::Command::new(OsStr::from_bytes(program));
+    prepared.args(arguments.iter().map(|argument| OsStr::from_bytes(argument)));
+    prepared.env_clear().env("HOME", OsStr::from_bytes(&account.home));
+    for entry in &command.env {
+        let end = entry.iter().position(|byte| *byte == b'=').unwrap_or(entry.len());
+        let (name, value) = (&entry[..end], entry.get(end + 1..).unwrap_or_default());
+        prepared.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
+    }
+    prepared.current_dir(directory);
+    let identity = Identity {
+        uid: account.uid,
+        gid: account.gid,
+        groups: account.groups.clone(),
+        on_terminal: matches!(command.stdio, Stdio::Terminal(_)),
+    };
+    start_as(&mut prepared, identity);
+    Ok(prepared)
+}
+
+fn spawn_failure(program: &[u8], error: &io::Error) -> SpawnFailure {
+    let program = String::from_utf8_lossy(program);
+    let (kind, reason) = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => {
+            (SpawnFailureKind::NotFound, "not found in the image".to_owned())
+        }
+        Some(libc::EACCES | libc::EISDIR) => (SpawnFailureKind::NotExecutable, "not executable".to_owned()),
+        Some(libc::ENOEXEC) => (SpawnFailureKind::NotExecutable, "not a program for this machine".to_owned()),
+        _ => (SpawnFailureKind::NotExecutable, error.to_string()),
+    };
+    SpawnFailure { kind, reason: format!("`{program}`: {reason}") }
+}
+
+/// The guest's side of a process's streams.
+enum Streams {
+    Pipes,
+    Terminal(OwnedFd),
+}
+
+impl Streams {
+    fn attach(stdio: Stdio, account: &Account, prepared: &mut std::process::Command) -> io::Result<Self> {
+        match stdio {
+            Stdio::Pipes | Stdio::NoInput => {
+                let input = if stdio == Stdio::Pipes { StdStdio::piped() } else { StdStdio::null() };
+                prepared.stdin(input).stdout(StdStdio::piped()).stderr(StdStdio::piped());
+                Ok(Self::Pipes)
+            }
+            Stdio::Terminal(size) => {
+                let (ours, theirs) = open_terminal(size)?;
+                rustix::fs::fchown(&theirs, Some(rustix::fs::Uid::from_raw(account.uid)), None)?;
+                prepared.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+                Ok(Self::Terminal(ours))
+            }
+        }
+    }
+
+    fn into_process(self, mut child: std::process::Child, pid: Pid) -> io::Result<Process> {
+        let (input, outputs, terminal) = match self {
+            Self::Pipes => {
+                let input = child.stdin.take().map(OwnedFd::from);
+                let stdout = child.stdout.take().map(OwnedFd::from);
+                let stderr = child.stderr.take().map(OwnedFd::from);
+                (input, [stdout, stderr], None)
+            }
+            Self::Terminal(ours) => (Some(ours.try_clone()?), [Some(ours.try_clone()?), None], Some(ours)),
+        };
+        for descriptor in input.iter().chain(outputs.iter().flatten()) {
+            let flags = rustix::fs::fcntl_getfl(descriptor)?;
+            rustix::fs::fcntl_setfl(descriptor, flags | OFlags::NONBLOCK)?;
+        }
+        let kind = if terminal.is_some() { InputKind::Terminal } else { InputKind::Pipe };
+        let outputs = outputs.map(|output| output.map(Output::new));
+        Ok(Process { pid, input: Input::new(input, kind), outputs, status: None, terminal })
+    }
+}
+
+fn open_terminal(size: TerminalSize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = rustix::pty::openpt(flags)?;
+    rustix::pty::unlockpt(&ours)?;
+    let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
+    rustix::termios::tcsetwinsize(&ours, window_size(size))?;
+    Ok((ours, theirs))
+}
+
+fn window_size(size: TerminalSize) -> Winsize {
+    Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 }
+}

@@ -1,0 +1,168 @@
+//! The image and the writable disk become `/`.
+//!
+//! ```text
+//! /                       overlay, the workload's root
+//! ├── lower: EROFS        the image, read-only
+//! ├── upper: ext4         <disk>/upper, with <disk>/work beside it
+//! ├── /proc /sys /dev /dev/pts /dev/shm /dev/mqueue /sys/fs/cgroup
+//! └── /etc/{hosts,hostname,resolv.conf,machine-id}      see `identity`
+//! ```
+//!
+//! The initramfs stays mounted underneath, out of the workload's sight, and is where the way down leads.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+
+use proto::{Root, Writable};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountFlags;
+
+use crate::boot::mount;
+use crate::failed;
+
+const IMAGE: &str = "/image";
+const DISK: &str = "/disk";
+const NEW_ROOT: &str = "/root-fs";
+
+/// The mounted root file system, and the way back to the initramfs.
+pub(crate) struct MountedRoot {
+    initramfs: OwnedFd,
+    workload: OwnedFd,
+}
+
+/// Mounts the root file system and makes it this process's root.
+pub(crate) fn mount_root(root: &Root) -> Result<MountedRoot, String> {
+    for directory in [IMAGE, DISK, NEW_ROOT] {
+        std::fs::create_dir_all(directory).map_err(failed(&format!("make {directory}")))?;
+    }
+    mount_disk(&root.image, IMAGE, "erofs", MountFlags::RDONLY, "")?;
+    let (disk, disk_options, overlay_options) = match &root.writable {
+        // Nobody reads a scratch disk after this boot: what would make it durable is work for nothing.
+        Writable::Scratch(disk) => (disk, "noauto_da_alloc,barrier=0,data=writeback", ",volatile"),
+        Writable::Durable(disk) => (disk, "", ""),
+    };
+    mount_disk(disk, DISK, "ext4", MountFlags::NOATIME, disk_options)?;
+    mount_overlay(overlay_options)?;
+    mount_kernel_views()?;
+    let mounted = enter()?;
+    prepare_directories();
+    Ok(mounted)
+}
+
+fn mount_disk(serial: &str, target: &str, kind: &str, flags: MountFlags, data: &str) -> Result<(), String> {
+    let device = find_disk(serial)?;
+    let data = CString::new(data).expect("options are ours");
+    rustix::mount::mount(&device, target, kind, flags, data.as_c_str())
+        .map_err(|error| format!("failed to mount the {kind} disk `{serial}`: {error}"))
+}
+
+fn find_disk(serial: &str) -> Result<String, String> {
+    let disks = std::fs::read_dir("/sys/block").map_err(failed("list disks"))?;
+    for disk in disks.flatten() {
+        let found = std::fs::read_to_string(disk.path().join("serial"));
+        if found.is_ok_and(|found| found.trim_end_matches(['\n', '\0']) == serial) {
+            return Ok(format!("/dev/{}", disk.file_name().to_string_lossy()));
+        }
+    }
+    Err(format!("the machine has no disk `{serial}`"))
+}
+
+fn mount_overlay(options: &str) -> Result<(), String> {
+    let upper = format!("{DISK}/upper");
+    let work = format!("{DISK}/work");
+    let make = || {
+        if std::fs::symlink_metadata(&upper).is_err() {
+            std::fs::create_dir(&upper)?;
+            // The root of the overlay shows the upper's attributes, so they start as the image's.
+            copy_attributes(IMAGE, &upper)?;
+        }
+        std::fs::create_dir_all(&work)
+    };
+    make().map_err(failed("prepare the writable disk"))?;
+    // An overlay that was volatile and did not end cleanly refuses its next mount; its disk is gone by then.
+    let data = CString::new(format!("lowerdir={IMAGE},upperdir={upper},workdir={work}{options}"))
+        .expect("options are ours");
+    rustix::mount::mount("overlay", NEW_ROOT, "overlay", MountFlags::empty(), data.as_c_str())
+        .map_err(|error| format!("failed to mount the overlay: {error}"))
+}
+
+fn copy_attributes(from: &str, to: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let attributes = std::fs::metadata(from)?;
+    std::os::unix::fs::chown(to, Some(attributes.uid()), Some(attributes.gid()))?;
+    std::fs::set_permissions(to, attributes.permissions())
+}
+
+fn mount_kernel_views() -> Result<(), String> {
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let mounts = [
+        ("proc", "proc", quiet, ""),
+        ("sysfs", "sys", quiet, ""),
+        ("cgroup2", "sys/fs/cgroup", quiet, ""),
+        ("devtmpfs", "dev", MountFlags::NOSUID, ""),
+        ("devpts", "dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, "ptmxmode=0666,mode=0620,gid=5"),
+        ("tmpfs", "dev/shm", MountFlags::NOSUID | MountFlags::NODEV, "mode=1777"),
+        ("mqueue", "dev/mqueue", quiet, ""),
+    ];
+    for (kind, place, flags, data) in mounts {
+        let target = format!("{NEW_ROOT}/{place}");
+        if std::fs::symlink_metadata(&target).is_err() {
+            std::fs::create_dir(&target).map_err(failed(&format!("make /{place}")))?;
+        }
+        match mount(kind, &target, flags, data) {
+            // Not every kernel has message queues or control groups.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+            outcome => outcome.map_err(failed(&format!("mount {kind} on /{place}")))?,
+        }
+    }
+    Ok(())
+}
+
+/// Moves the overlay over the initramfs: a plain chroot would deny user namespaces to the workload.
+fn enter() -> Result<MountedRoot, String> {
+    let step = |error: rustix::io::Errno| format!("failed to enter the root file system: {error}");
+    let initramfs = open_directory("/").map_err(step)?;
+    let workload = open_directory(NEW_ROOT).map_err(step)?;
+    rustix::process::chdir(NEW_ROOT).map_err(step)?;
+    rustix::mount::mount_move(".", "/").map_err(step)?;
+    rustix::process::chroot(".").map_err(step)?;
+    Ok(MountedRoot { initramfs, workload })
+}
+
+fn open_directory(path: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// What programs take for granted and small images lack. A directory that cannot be made is not missed.
+fn prepare_directories() {
+    if std::fs::create_dir("/tmp").is_ok() {
+        let _ = std::fs::set_permissions("/tmp", std::fs::Permissions::from_mode(0o1777));
+    }
+    let links = [
+        ("/proc/self/fd", "/dev/fd"),
+        ("fd/0", "/dev/stdin"),
+        ("fd/1", "/dev/stdout"),
+        ("fd/2", "/dev/stderr"),
+    ];
+    for (target, link) in links {
+        let _ = std::os::unix::fs::symlink(target, link);
+    }
+    let _ = std::fs::remove_file("/dev/ptmx");
+    let _ = std::os::unix::fs::symlink("pts/ptmx", "/dev/ptmx");
+}
+
+impl MountedRoot {
+    /// Unmounts everything. When this returns without an error, the disk is clean.
+    pub(crate) fn unmount(self) -> Result<(), String> {
+        let step = |error: rustix::io::Errno| format!("failed to leave the root file system: {error}");
+        rustix::process::fchdir(&self.initramfs).map_err(step)?;
+        rustix::process::chroot(".").map_err(step)?;
+        rustix::process::fchdir(&self.workload).map_err(step)?;
+        rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).map_err(step)?;
+        rustix::process::fchdir(&self.initramfs).map_err(step)?;
+        drop(self.workload);
+        rustix::mount::unmount(DISK, rustix::mount::UnmountFlags::empty())
+            .map_err(|error| format!("failed to unmount the writable disk: {error}"))
+    }
+}
