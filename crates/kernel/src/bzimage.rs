@@ -1,0 +1,134 @@
+//! The x86 boot image: which release it is, and the ELF kernel packed inside it.
+//!
+//! ```text
+//! 0x000  setup_sects + 1 sectors of real-mode code, with the setup header in them:
+//!          0x1f1 u8   setup_sects (0 means 4)      0x20e u16  version text, offset from 0x200
+//!          0x202      "HdrS"                       0x248 u32  payload offset, from the protected part
+//!          0x206 u16  protocol, at least 2.08      0x24c u32  payload length
+//! ....   the protected part: an unpacker, and the payload: vmlinux, packed
+//! ```
+//!
+//! Source: Documentation/arch/x86/boot.rst of the Linux kernel. The PVH entry point is the ELF note
+//! `XEN_ELFNOTE_PHYS32_ENTRY` (type 18, name `Xen`): include/xen/interface/elfnote.h.
+
+use std::io::{self, Read};
+
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+use elf::note::Note;
+
+use crate::decompress::{Packing, unpacked};
+use crate::release::{InvalidRelease, Release};
+
+const MAX_VMLINUX: u64 = 256 << 20;
+const XEN_PHYS32_ENTRY: u64 = 18;
+
+/// Why a file is not taken as a kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum BzImageError {
+    /// The setup header is not there.
+    #[error("it has no boot header: not an x86 kernel image")]
+    NotBzImage,
+    /// The boot protocol is older than 2.08 (Linux 2.6.26).
+    #[error("its boot protocol {major}.{minor} is too old")]
+    TooOld {
+        /// The protocol's major version.
+        major: u8,
+        /// The protocol's minor version.
+        minor: u8,
+    },
+    /// The header points outside of the file.
+    #[error("it is truncated or damaged")]
+    Truncated,
+    /// The header's version text names no release.
+    #[error("its version is unusable")]
+    Version(#[from] InvalidRelease),
+    /// The packed kernel could not be unpacked.
+    #[error("failed to unpack it")]
+    Unpack(#[source] io::Error),
+    /// The unpacked kernel is no ELF file, or too large for one.
+    #[error("what is packed in it is no kernel")]
+    Payload,
+}
+
+/// A boot image whose header was checked.
+#[derive(Debug)]
+pub(crate) struct BzImage<'a> {
+    pub(crate) release: Release,
+    payload: &'a [u8],
+}
+
+impl<'a> BzImage<'a> {
+    pub(crate) fn parse(image: &'a [u8]) -> Result<Self, BzImageError> {
+        if bytes(image, 0x202, 4).ok_or(BzImageError::NotBzImage)? != b"HdrS" {
+            return Err(BzImageError::NotBzImage);
+        }
+        let [minor, major] = u16_at(image, 0x206)?.to_le_bytes();
+        if (major, minor) < (2, 8) {
+            return Err(BzImageError::TooOld { major, minor });
+        }
+        Ok(Self { release: release(image)?, payload: payload(image)? })
+    }
+
+    /// The ELF kernel packed inside, if a loader can enter it by its PVH note.
+    pub(crate) fn unpack_pvh(&self) -> Result<Option<Vec<u8>>, BzImageError> {
+        if Packing::of(self.payload) == Packing::Plain && !self.payload.starts_with(&elf::abi::ELFMAGIC) {
+            tracing::debug!(release = %self.release, "the kernel is packed in a way unknown here");
+            return Ok(None);
+        }
+        let mut vmlinux = Vec::new();
+        let unpacked = unpacked(self.payload).map_err(BzImageError::Unpack)?;
+        unpacked.take(MAX_VMLINUX + 1).read_to_end(&mut vmlinux).map_err(BzImageError::Unpack)?;
+        if !vmlinux.starts_with(&elf::abi::ELFMAGIC) || vmlinux.len() as u64 > MAX_VMLINUX {
+            return Err(BzImageError::Payload);
+        }
+        Ok(has_pvh_entry(&vmlinux).then_some(vmlinux))
+    }
+}
+
+fn release(image: &[u8]) -> Result<Release, BzImageError> {
+    let start = usize::from(u16_at(image, 0x20e)?) + 0x200;
+    let text = image.get(start..).ok_or(BzImageError::Truncated)?;
+    let word = text.iter().take(256).take_while(|byte| byte.is_ascii_graphic());
+    let word: String = word.map(|&byte| char::from(byte)).collect();
+    Ok(word.parse()?)
+}
+
+fn payload(image: &[u8]) -> Result<&[u8], BzImageError> {
+    let sectors = match bytes(image, 0x1f1, 1).ok_or(BzImageError::Truncated)?[0] {
+        0 => 4,
+        sectors => usize::from(sectors),
+    };
+    let offset = u32_at(image, 0x248)? as usize;
+    let length = u32_at(image, 0x24c)? as usize;
+    bytes(image, (sectors + 1) * 512 + offset, length).ok_or(BzImageError::Truncated)
+}
+
+/// A kernel whose notes cannot be read has no entry point that could be used.
+fn has_pvh_entry(vmlinux: &[u8]) -> bool {
+    let Ok(elf) = ElfBytes::<LittleEndian>::minimal_parse(vmlinux) else { return false };
+    let segments = elf.segments().into_iter().flatten();
+    let notes = segments.filter(|segment| segment.p_type == elf::abi::PT_NOTE);
+    notes
+        .filter_map(|segment| elf.segment_data_as_notes(&segment).ok())
+        .flatten()
+        .any(|note| is_pvh_entry(&note))
+}
+
+fn is_pvh_entry(note: &Note<'_>) -> bool {
+    matches!(note, Note::Unknown(note) if note.n_type == XEN_PHYS32_ENTRY && note.name.starts_with(b"Xen"))
+}
+
+fn u16_at(image: &[u8], offset: usize) -> Result<u16, BzImageError> {
+    let field = bytes(image, offset, 2).ok_or(BzImageError::Truncated)?;
+    Ok(u16::from_le_bytes(field.try_into().expect("two bytes were asked for")))
+}
+
+fn u32_at(image: &[u8], offset: usize) -> Result<u32, BzImageError> {
+    let field = bytes(image, offset, 4).ok_or(BzImageError::Truncated)?;
+    Ok(u32::from_le_bytes(field.try_into().expect("four bytes were asked for")))
+}
+
+fn bytes(image: &[u8], offset: usize, length: usize) -> Option<&[u8]> {
+    image.get(offset..offset.checked_add(length)?)
+}
