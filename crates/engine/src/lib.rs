@@ -1,1 +1,24 @@
 //! A VM specification in, a running machine out.
+//!
+//! This is the seam between what a workspace is and what runs it. Nothing above it knows which virtual
+//! machine monitor is in use; inside it, `qemu/` is the only place that does.
+//!
+//! ```text
+//! VmSpec ──launch──▶ Machine
+//!                    ├── agent      the guest's end of the protocol, as a stream
+//!                    ├── console    what the serial console says, as a stream
+//!                    └── ended()    how and why it ended
+//! ```
+//!
+//! A machine never outlives its owner: it ends when the value is dropped, and also when the process that
+//! launched it is killed.
+
+mod acceleration;
+mod qemu;
+mod spec;
+mod tail;
+
+pub use acceleration::{Acceleration, Accelerator, KvmProblem, Requested, UnusableKvm};
+pub use qemu::{Ended, LaunchError, Machine, launch, version};
+pub use spec::{Access, Disk, Durability, MemorySize, NetworkDevice, UserNetwork, VmSpec};
+pub use tail::Tail;

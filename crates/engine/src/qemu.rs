@@ -1,0 +1,148 @@
+//! QEMU as the machine.
+//!
+//! Everything that QEMU opens is handed to it as an open descriptor: disks, the guest's port, the console and
+//! its own control channel (QMP). So there are no sockets in the file system, and what is not handed over is
+//! not needed.
+
+mod command_line;
+mod process;
+mod qmp;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+
+use crate::VmSpec;
+use process::Process;
+use qmp::Qmp;
+
+pub use process::version;
+
+/// The program; found through `PATH`.
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// How long QEMU may take until it answers on its control channel.
+const GREETING_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// The guest's end of the protocol; readable and writable from the start, however far the guest is.
+    pub agent: UnixStream,
+    /// What the serial console says. The guest waits if nobody reads it.
+    pub console: UnixStream,
+    process: Process,
+    qmp: Qmp,
+}
+
+/// Why a machine could not be launched.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// QEMU is not installed.
+    #[error("cannot find `{PROGRAM}`")]
+    Missing,
+    /// A file that the machine starts from is not there.
+    #[error("cannot read `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// QEMU could not be started.
+    #[error("failed to start `{PROGRAM}`")]
+    Spawn(#[source] std::io::Error),
+    /// QEMU ended before it answered.
+    #[error("`{PROGRAM}` ended at once ({status}){}", said(last_words))]
+    Died {
+        /// How.
+        status: std::process::ExitStatus,
+        /// What it said last.
+        last_words: Vec<String>,
+    },
+    /// QEMU did not answer in time.
+    #[error("`{PROGRAM}` did not answer within {} s{}", GREETING_DEADLINE.as_secs(), said(last_words))]
+    Silent {
+        /// What it said last.
+        last_words: Vec<String>,
+    },
+    /// QEMU answered something that is not its protocol.
+    #[error("failed to talk to `{PROGRAM}`: {0}")]
+    Control(String),
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The guest switched itself off.
+    PoweredOff,
+    /// The guest asked for a reset, or its kernel panicked.
+    Reset,
+    /// QEMU ended by itself or was killed.
+    Died {
+        /// How, in the system's words.
+        status: String,
+        /// What it said last.
+        last_words: Vec<String>,
+    },
+}
+
+impl LaunchError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing => Some("install it: sudo apt-get install qemu-system-x86".to_owned()),
+            Self::Died { last_words, .. } if last_words.iter().any(|line| line.contains("kvm")) => {
+                Some("run it without KVM: --accel tcg".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Starts a machine. It runs when this returns; how far the guest is, its agent tells.
+pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
+    for path in [&spec.kernel, &spec.initramfs] {
+        std::fs::File::open(path).map_err(|source| LaunchError::Unreadable { path: path.clone(), source })?;
+    }
+    let mut process = process::start(spec)?;
+    let control = process.control.take().expect("a new process has its control channel");
+    let greeting = tokio::time::timeout(GREETING_DEADLINE, Qmp::connect(control)).await;
+    let qmp = match greeting {
+        Ok(Ok(qmp)) => qmp,
+        Ok(Err(qmp::QmpError::Closed)) => return Err(process.died().await),
+        Ok(Err(error)) => return Err(LaunchError::Control(error.to_string())),
+        Err(_) => return Err(LaunchError::Silent { last_words: process.last_words() }),
+    };
+    let agent = process.agent.take().expect("a new process has the guest's port");
+    let console = process.console.take().expect("a new process has a console");
+    Ok(Machine { agent, console, process, qmp })
+}
+
+impl Machine {
+    /// Waits for the machine's end. Cancel-safe: it may be called again.
+    pub async fn ended(&mut self) -> Ended {
+        let reason = self.qmp.shutdown_reason().await;
+        let status = self.process.wait().await;
+        match reason.as_deref() {
+            Some("guest-shutdown") => Ended::PoweredOff,
+            Some("guest-reset" | "guest-panic") => Ended::Reset,
+            _ => Ended::Died { status, last_words: self.process.last_words() },
+        }
+    }
+
+    /// Ends the machine at once and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.process.kill().await;
+    }
+
+    /// The process that is the machine.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+}
+
+fn said(last_words: &[String]) -> String {
+    if last_words.is_empty() { String::new() } else { format!("; it said: {}", last_words.join(" / ")) }
+}

@@ -1,0 +1,179 @@
+//! A [`VmSpec`] in QEMU's words.
+//!
+//! The machine is the smallest PCI one that can be saved and restored: no firmware settings of the user, no
+//! USB, no VGA, virtio devices only.
+
+use std::ffi::OsString;
+
+use serde_json::json;
+
+use crate::{Accelerator, Access, Durability, NetworkDevice, VmSpec};
+
+/// The descriptors that QEMU finds open, by number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptors {
+    pub(super) control: i32,
+    pub(super) console: i32,
+    pub(super) agent: i32,
+    /// The first disk's; the others follow.
+    pub(super) first_disk: i32,
+}
+
+/// QEMU's arguments.
+pub(super) fn arguments(spec: &VmSpec, descriptors: Descriptors) -> Vec<OsString> {
+    let mut line = Line::default();
+    line.add("-nodefaults", None).add("-no-user-config", None).add("-no-reboot", None);
+    line.add("-display", Some("none"));
+    line.add("-name", Some("microagent"));
+    // QEMU may neither start programs nor gain rights, whatever a guest makes it do.
+    line.add("-sandbox", Some("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
+    machine(&mut line, spec);
+    channels(&mut line, spec.agent_port, descriptors);
+    for (index, disk) in spec.disks.iter().enumerate() {
+        add_disk(&mut line, index, disk, descriptors);
+    }
+    if let NetworkDevice::User(network) = spec.network {
+        let subnet = format!("{}/{}", masked(network.guest, network.prefix), network.prefix);
+        let (guest, gateway, nameserver) = (network.guest, network.gateway, network.nameserver);
+        line.add(
+            "-netdev",
+            Some(&format!(
+                "user,id=net,ipv6=off,net={subnet},host={gateway},dhcpstart={guest},dns={nameserver}"
+            )),
+        );
+        // Nobody boots from the network, so the card needs no boot program.
+        line.add("-device", Some("virtio-net-pci,netdev=net,romfile="));
+    }
+    line.words
+}
+
+fn machine(line: &mut Line, spec: &VmSpec) {
+    let (acceleration, processor) = match spec.accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
+        // Five-level page tables only make each walk longer under translation.
+        Accelerator::Tcg => ("tcg", "max,la57=off"),
+    };
+    line.add("-accel", Some(acceleration)).add("-cpu", Some(processor));
+    line.add("-machine", Some("pc,usb=off,vmport=off,smm=off,hpet=off,dump-guest-core=off,mem-merge=off"));
+    line.add("-m", Some(&format!("{}M", spec.memory.as_mebibytes())));
+    line.add("-smp", Some(&spec.cpus.to_string()));
+    line.add_path("-kernel", &spec.kernel);
+    line.add_path("-initrd", &spec.initramfs);
+    line.add("-append", Some(&kernel_arguments(spec)));
+    line.add("-device", Some("virtio-rng-pci"));
+}
+
+/// The kernel says only what it must, ends the machine when it panics, and skips what a virtual machine lacks.
+fn kernel_arguments(spec: &VmSpec) -> String {
+    let always = "console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check tsc=reliable \
+                  cryptomgr.notests 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp";
+    match spec.accelerator {
+        Accelerator::Kvm => always.to_owned(),
+        // Translated code does not speculate.
+        Accelerator::Tcg => format!("{always} mitigations=off"),
+    }
+}
+
+fn channels(line: &mut Line, agent_port: &str, descriptors: Descriptors) {
+    for (id, descriptor) in
+        [("control", descriptors.control), ("console", descriptors.console), ("agent", descriptors.agent)]
+    {
+        line.add("-chardev", Some(&format!("socket,id={id},fd={descriptor}")));
+    }
+    line.add("-mon", Some("chardev=control,mode=control"));
+    line.add("-serial", Some("chardev:console"));
+    line.add("-device", Some("virtio-serial-pci,max_ports=2"));
+    line.add("-device", Some(&format!("virtserialport,chardev=agent,name={agent_port}")));
+}
+
+fn add_disk(line: &mut Line, index: usize, disk: &crate::Disk, descriptors: Descriptors) {
+    let descriptor = descriptors.first_disk + i32::try_from(index).expect("few disks");
+    let set = index + 1;
+    line.add("-add-fd", Some(&format!("fd={descriptor},set={set}")));
+    let read_only = disk.access == Access::ReadOnly;
+    let no_flush = disk.access == Access::ReadWrite(Durability::Scratch);
+    let node = json!({
+        "driver": "raw", "node-name": format!("disk{index}"), "read-only": read_only, "discard": "unmap",
+        "cache": { "no-flush": no_flush },
+        "file": {
+            "driver": "file", "filename": format!("/dev/fdset/{set}"), "read-only": read_only,
+            "locking": "off", "discard": "unmap", "cache": { "no-flush": no_flush },
+        },
+    });
+    line.add("-blockdev", Some(&node.to_string()));
+    line.add(
+        "-device",
+        Some(&format!("virtio-blk-pci,drive=disk{index},serial={},num-queues=1", disk.serial)),
+    );
+}
+
+fn masked(address: std::net::Ipv4Addr, prefix: u8) -> std::net::Ipv4Addr {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    std::net::Ipv4Addr::from_bits(address.to_bits() & mask)
+}
+
+#[derive(Default)]
+struct Line {
+    words: Vec<OsString>,
+}
+
+impl Line {
+    fn add(&mut self, option: &str, value: Option<&str>) -> &mut Self {
+        self.words.push(option.into());
+        self.words.extend(value.map(OsString::from));
+        self
+    }
+
+    fn add_path(&mut self, option: &str, path: &std::path::Path) {
+        self.words.push(option.into());
+        self.words.push(path.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Disk, MemorySize, UserNetwork};
+
+    fn spec(accelerator: Accelerator, network: NetworkDevice) -> VmSpec {
+        VmSpec {
+            accelerator,
+            cpus: 2,
+            memory: MemorySize::mebibytes(256),
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+            disks: vec![Disk {
+                serial: "image".to_owned(),
+                file: tempfile::tempfile().unwrap(),
+                access: Access::ReadOnly,
+            }],
+            network,
+            agent_port: "port",
+        }
+    }
+
+    fn line(spec: &VmSpec) -> String {
+        let descriptors = Descriptors { control: 3, console: 4, agent: 5, first_disk: 6 };
+        let words = arguments(spec, descriptors);
+        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_isolated_machine_has_no_network_device() {
+        let line = line(&spec(Accelerator::Tcg, NetworkDevice::None));
+        assert!(!line.contains("net"), "{line}");
+    }
+
+    #[test]
+    fn a_read_only_disk_is_read_only_at_every_layer() {
+        let line = line(&spec(Accelerator::Tcg, NetworkDevice::User(UserNetwork::default())));
+        assert_eq!(line.matches("\"read-only\":true").count(), 2, "{line}");
+        assert!(line.contains("net=10.0.2.0/24"), "{line}");
+    }
+
+    #[test]
+    fn mitigations_stay_on_where_code_runs_on_the_processor() {
+        assert!(line(&spec(Accelerator::Tcg, NetworkDevice::None)).contains("mitigations=off"));
+        assert!(!line(&spec(Accelerator::Kvm, NetworkDevice::None)).contains("mitigations"));
+    }
+}
