@@ -132,3 +132,98 @@ fn u32_at(image: &[u8], offset: usize) -> Result<u32, BzImageError> {
 fn bytes(image: &[u8], offset: usize, length: usize) -> Option<&[u8]> {
     image.get(offset..offset.checked_add(length)?)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An image of two setup sectors with `payload` after sixteen bytes of unpacker.
+    pub(crate) fn image(version: &str, payload: &[u8]) -> Vec<u8> {
+        let mut image = vec![0; 1024];
+        image[0x1f1] = 1;
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x206..0x208].copy_from_slice(&[15, 2]);
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x248..0x24c].copy_from_slice(&16_u32.to_le_bytes());
+        image[0x24c..0x250].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+        image[0x300..0x300 + version.len()].copy_from_slice(version.as_bytes());
+        image.extend([0x90; 16]);
+        image.extend_from_slice(payload);
+        image
+    }
+
+    /// A smallest ELF file with one segment of one note.
+    pub(crate) fn vmlinux(note: u32, name: [u8; 4]) -> Vec<u8> {
+        let mut file = vec![0; 120];
+        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        file[16..20].copy_from_slice(&[2, 0, 62, 0]);
+        file[20] = 1;
+        file[32] = 64;
+        file[52..58].copy_from_slice(&[64, 0, 56, 0, 1, 0]);
+        file[64] = 4;
+        file[72] = 120;
+        file[96] = 20;
+        file[112] = 4;
+        for number in [4, 4, note] {
+            file.extend(number.to_le_bytes());
+        }
+        file.extend(name);
+        file.extend([0; 4]);
+        file
+    }
+
+    #[test]
+    fn the_release_is_the_first_word_of_the_version() {
+        let image = image("6.1.0-1-amd64 (builder@host) #1 SMP", b"");
+        assert_eq!(BzImage::parse(&image).unwrap().release.as_str(), "6.1.0-1-amd64");
+    }
+
+    #[test]
+    fn a_kernel_with_a_pvh_entry_is_unpacked() {
+        let elf = vmlinux(18, *b"Xen\0");
+        for payload in [elf.clone(), zstd::encode_all(elf.as_slice(), 1).unwrap()] {
+            let image = image("6.1", &payload);
+            assert_eq!(BzImage::parse(&image).unwrap().unpack_pvh().unwrap(), Some(elf.clone()));
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_a_pvh_entry_is_left_packed() {
+        for elf in [vmlinux(17, *b"Xen\0"), vmlinux(18, *b"GNU\0")] {
+            let image = image("6.1", &elf);
+            assert_eq!(BzImage::parse(&image).unwrap().unpack_pvh().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_kernel_packed_in_an_unknown_way_is_left_packed() {
+        let image = image("6.1", b"BZh91AY&SY");
+        assert_eq!(BzImage::parse(&image).unwrap().unpack_pvh().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_refused() {
+        assert!(matches!(BzImage::parse(b"MZ"), Err(BzImageError::NotBzImage)));
+        assert!(matches!(BzImage::parse(&[0; 4096]), Err(BzImageError::NotBzImage)));
+        let mut cut = image("6.1", &[0; 100]);
+        cut.pop();
+        assert!(matches!(BzImage::parse(&cut), Err(BzImageError::Truncated)));
+        let packed_text = zstd::encode_all(b"text".as_slice(), 1).unwrap();
+        let image = image("6.1", &packed_text);
+        assert!(matches!(BzImage::parse(&image).unwrap().unpack_pvh(), Err(BzImageError::Payload)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_image_never_panics(at in 0..1200_usize, value: u8, cut in 0..1200_usize) {
+            let mut image = image("6.1", &vmlinux(18, *b"Xen\0"));
+            let at = at % image.len();
+            image[at] = value;
+            image.truncate(image.len().min(cut + 600));
+            if let Ok(image) = BzImage::parse(&image) {
+                let _ = image.unpack_pvh();
+            }
+        }
+    }
+}

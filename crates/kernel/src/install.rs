@@ -214,11 +214,172 @@ fn unpack(
 ) -> Result<(), InstallError> {
     let package = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     progress(Step::Unpack { package });
-    let file = fs_err::File::open(path)?;
-    let failed = |source| InstallError::Deb { path: path.to_owned(), source };
-    let mut data = deb::data_member(file).map_err(failed)?;
-    deb::each_kernel_file(&mut data, failed, &mut |release, member, reader| {
-        staging.expect_release(release)?;
-        staging.take(member, reader)
-    })
+    deb::unpack(path, staging)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bzimage::tests::{image, vmlinux};
+    use crate::modinfo::tests::module;
+    use home::Home;
+
+    fn kernel_files(release: &str) -> Vec<(String, Vec<u8>)> {
+        vec![
+            (format!("./boot/vmlinuz-{release}"), image(release, &vmlinux(18, *b"Xen\0"))),
+            (format!("./lib/modules/{release}/kernel/fs/a.ko"), module(b"depends=")),
+            (format!("./lib/modules/{release}/modules.builtin"), b"kernel/fs/ext4.ko\n".to_vec()),
+            ("./etc/passwd".to_owned(), b"root".to_vec()),
+        ]
+    }
+
+    fn deb(path: &Path, data: &[u8]) {
+        let mut deb = b"!<arch>\n".to_vec();
+        for (name, content) in
+            [("debian-binary", b"2.0\n".as_slice()), ("control.tar.xz", b"odd"), ("data.tar.xz", data)]
+        {
+            deb.extend(
+                format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, content.len()).bytes(),
+            );
+            deb.extend(content);
+            deb.extend(vec![b'\n'; content.len() % 2]);
+        }
+        std::fs::write(path, deb).unwrap();
+    }
+
+    fn tar_xz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(liblzma::write::XzEncoder::new(Vec::new(), 1));
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, path, content.as_slice()).unwrap();
+        }
+        archive.into_inner().unwrap().finish().unwrap()
+    }
+
+    struct Fixture {
+        directory: tempfile::TempDir,
+        kernels: Kernels,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let home = Home::open(Some(&directory.path().join("home"))).unwrap();
+            Self { directory, kernels: Kernels::open(&home) }
+        }
+
+        fn install(&self, files: &[(String, Vec<u8>)]) -> Result<Kernel, InstallError> {
+            let path = self.directory.path().join("kernel.deb");
+            deb(&path, &tar_xz(files));
+            self.kernels.install_deb(&[path], &mut |_| {})
+        }
+
+        /// What is in the kernels' directory, and in that of work in progress.
+        fn entries(&self) -> Vec<String> {
+            let list = |part: &str| std::fs::read_dir(self.directory.path().join("home").join(part)).unwrap();
+            let entries = list("kernels").chain(list("tmp"));
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    #[test]
+    fn a_package_gives_a_kernel_and_nothing_else() {
+        let fixture = Fixture::new();
+        let kernel = fixture.install(&kernel_files("6.1.0-1")).unwrap();
+        assert_eq!(kernel.release.as_str(), "6.1.0-1");
+        assert_eq!(std::fs::read(kernel.vmlinux.as_ref().unwrap()).unwrap(), vmlinux(18, *b"Xen\0"));
+        assert_eq!(kernel.modules_for(&["a", "ext4"], &[]).unwrap().len(), 1);
+        let files = regular_files(kernel.image.parent().unwrap()).unwrap();
+        let expected =
+            ["kernel.json", "modules/kernel/fs/a.ko", "modules/modules.builtin", "vmlinux", "vmlinuz"];
+        assert_eq!(files, expected.map(PathBuf::from));
+        assert_eq!(fixture.entries(), ["6.1.0-1", "default", "lock"]);
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_header_is_understood() {
+        let fixture = Fixture::new();
+        let mut files = kernel_files("6.1.0-1");
+        let long = format!("./lib/modules/6.1.0-1/kernel/{}/long.ko", "d".repeat(150));
+        files.push((long, module(b"depends=a")));
+        let kernel = fixture.install(&files).unwrap();
+        assert_eq!(kernel.modules_for(&["long"], &[]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_first_kernel_is_the_default_until_another_is_chosen() {
+        let fixture = Fixture::new();
+        let first = fixture.install(&kernel_files("6.1.0-2")).unwrap();
+        let second = fixture.install(&kernel_files("6.1.0-1")).unwrap();
+        assert_eq!(fixture.kernels.default().unwrap().unwrap().release, first.release);
+        fixture.kernels.set_default(&second.release).unwrap();
+        assert_eq!(fixture.kernels.default().unwrap().unwrap().release, second.release);
+        assert!(fixture.kernels.set_default(&"6.1.0-3".parse().unwrap()).is_err());
+        assert_eq!(fixture.kernels.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn installing_again_replaces_all_of_the_kernel() {
+        let fixture = Fixture::new();
+        let mut files = kernel_files("6.1.0-1");
+        files.push(("./lib/modules/6.1.0-1/kernel/gone.ko".to_owned(), module(b"")));
+        fixture.install(&files).unwrap();
+        let kernel = fixture.install(&kernel_files("6.1.0-1")).unwrap();
+        assert!(!kernel.modules.join("kernel/gone.ko").exists());
+        assert_eq!(fixture.entries(), ["6.1.0-1", "default", "lock"]);
+    }
+
+    #[test]
+    fn an_image_and_modules_of_different_kernels_are_refused() {
+        let fixture = Fixture::new();
+        let mut files = kernel_files("6.1.0-1");
+        files[0].1 = image("6.1.0-2", &[]);
+        assert!(matches!(fixture.install(&files), Err(InstallError::Mismatch { .. })));
+        files.push(("./boot/vmlinuz-6.1.0-3".to_owned(), Vec::new()));
+        assert!(matches!(fixture.install(&files), Err(InstallError::Mismatch { .. })));
+        assert_eq!(fixture.entries(), [""; 0]);
+    }
+
+    #[test]
+    fn half_a_kernel_is_refused() {
+        let fixture = Fixture::new();
+        let files = kernel_files("6.1.0-1");
+        assert!(matches!(fixture.install(&files[..1]), Err(InstallError::NoModules { .. })));
+        assert!(matches!(fixture.install(&files[1..]), Err(InstallError::NoImage)));
+        assert_eq!(fixture.entries(), [""; 0]);
+    }
+
+    #[test]
+    fn a_truncated_or_foreign_package_is_refused() {
+        let fixture = Fixture::new();
+        let path = fixture.directory.path().join("kernel.deb");
+        deb(&path, &tar_xz(&kernel_files("6.1.0-1")));
+        let whole = std::fs::read(&path).unwrap();
+        for length in [0, 4, 40, 100, whole.len() / 2, whole.len() - 50] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = fixture.kernels.install_deb(std::slice::from_ref(&path), &mut |_| {}).unwrap_err();
+            assert!(matches!(error, InstallError::Deb { .. } | InstallError::Copy(_)), "{length}: {error}");
+        }
+        assert_eq!(fixture.entries(), [""; 0]);
+    }
+
+    #[test]
+    fn files_are_copied_and_links_are_not_followed() {
+        let fixture = Fixture::new();
+        let modules = fixture.directory.path().join("6.1.0-1");
+        std::fs::create_dir_all(modules.join("kernel")).unwrap();
+        std::fs::write(modules.join("kernel/a.ko"), module(b"depends=")).unwrap();
+        std::os::unix::fs::symlink("/", modules.join("kernel/build")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", modules.join("kernel/link.ko")).unwrap();
+        let image_file = fixture.directory.path().join("bzImage");
+        std::fs::write(&image_file, image("6.1.0-1", &[])).unwrap();
+        let kernel = fixture.kernels.install_files(&image_file, &modules, &mut |_| {}).unwrap();
+        assert_eq!(regular_files(&kernel.modules).unwrap(), [PathBuf::from("kernel/a.ko")]);
+        assert_eq!(kernel.vmlinux, None);
+    }
 }

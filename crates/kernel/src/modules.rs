@@ -193,3 +193,103 @@ fn read_module(path: &Path) -> io::Result<Vec<u8>> {
     }
     Ok(content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Source;
+    use crate::modinfo::tests::module;
+
+    /// A kernel whose tree holds these files, each with its `.modinfo`.
+    fn kernel(directory: &Path, files: &[(&str, &str)], built_in: &str) -> Kernel {
+        for (path, modinfo) in files {
+            let place = directory.join(path);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            let content = module(modinfo.replace('|', "\0").as_bytes());
+            let content = match place.extension().unwrap().to_str().unwrap() {
+                "zst" => zstd::encode_all(content.as_slice(), 1).unwrap(),
+                _ => content,
+            };
+            std::fs::write(place, content).unwrap();
+        }
+        std::fs::write(directory.join("modules.builtin"), built_in).unwrap();
+        Kernel {
+            release: "6.1.0-1".parse().unwrap(),
+            image: PathBuf::new(),
+            vmlinux: None,
+            modules: directory.to_owned(),
+            digest: String::new(),
+            source: Source::Host,
+            installed_at: jiff::Timestamp::UNIX_EPOCH,
+            image_size: 0,
+            modules_size: 0,
+        }
+    }
+
+    fn names(modules: &[Module]) -> Vec<&str> {
+        modules.iter().map(|module| module.name.as_str()).collect()
+    }
+
+    #[test]
+    fn each_module_comes_once_and_after_what_it_needs() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [
+            ("kernel/a/virtio.ko", "depends="),
+            ("kernel/a/virtio-ring.ko", "depends=virtio"),
+            ("kernel/b/virtio_blk.ko.zst", "depends=virtio_ring,virtio"),
+            ("kernel/b/unwanted.ko", "depends=virtio"),
+        ];
+        let kernel = kernel(directory.path(), &files, "kernel/fs/ext4/ext4.ko\n");
+        let modules = kernel.modules_for(&["virtio-blk", "ext4", "virtio_ring"], &["vmgenid"]).unwrap();
+        assert_eq!(names(&modules), ["virtio", "virtio_ring", "virtio_blk"]);
+        assert_eq!(modules[2].content, module(b"depends=virtio_ring,virtio"));
+    }
+
+    #[test]
+    fn a_module_that_is_wanted_before_another_is_taken_if_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [
+            ("kernel/libcrc32c.ko", "softdep=pre: crc32c gone|depends="),
+            ("kernel/crc32c_generic.ko", "depends="),
+            ("kernel/fs.ko", "depends=libcrc32c"),
+        ];
+        let kernel = kernel(directory.path(), &files, "");
+        assert_eq!(names(&kernel.modules_for(&["fs"], &[]).unwrap()), ["crc32c_generic", "libcrc32c", "fs"]);
+    }
+
+    #[test]
+    fn a_missing_module_is_named_with_the_one_that_needs_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let kernel = kernel(directory.path(), &[("kernel/a.ko", "depends=b")], "");
+        let error = kernel.modules_for(&["c"], &[]).unwrap_err().to_string();
+        assert_eq!(error, "the kernel `6.1.0-1` has no module `c`");
+        let error = kernel.modules_for(&["a"], &[]).unwrap_err().to_string();
+        assert_eq!(error, "the kernel `6.1.0-1` has no module `b`, which its module `a` needs");
+    }
+
+    #[test]
+    fn modules_that_need_each_other_end_the_search() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [("kernel/a.ko", "depends=b"), ("kernel/b.ko", "depends=a")];
+        let kernel = kernel(directory.path(), &files, "");
+        assert_eq!(names(&kernel.modules_for(&["a"], &[]).unwrap()), ["b", "a"]);
+    }
+
+    #[test]
+    fn an_endless_chain_of_modules_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let files: Vec<_> =
+            (0..300).map(|n| (format!("kernel/m{n}.ko"), format!("depends=m{}", n + 1))).collect();
+        let files: Vec<_> = files.iter().map(|(path, info)| (path.as_str(), info.as_str())).collect();
+        let kernel = kernel(directory.path(), &files, "");
+        assert!(matches!(kernel.modules_for(&["m0"], &[]), Err(ModuleError::TooMany { .. })));
+    }
+
+    #[test]
+    fn a_damaged_module_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let kernel = kernel(directory.path(), &[("kernel/a.ko", "")], "");
+        std::fs::write(directory.path().join("kernel/a.ko"), "text").unwrap();
+        assert!(kernel.modules_for(&["a"], &[]).unwrap_err().to_string().contains("kernel/a.ko"));
+    }
+}

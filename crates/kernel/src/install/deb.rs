@@ -1,17 +1,23 @@
-//! Reading a Debian package: an `ar` archive whose member `data.tar[.xz|.zst|.gz]` holds the files.
+//! Reading a Debian package.
 //!
-//! Source: deb(5). Only what a kernel consists of is looked at: regular files of known names. Links,
-//! devices, maintainer scripts and all else are passed over. Nothing in here writes.
+//! ```text
+//! "!<arch>\n"                                         an ar archive, deb(5)
+//! 60 bytes   name: 16, date: 12, owner: 6, group: 6, mode: 8, size: 10 decimal digits, "`\n"
+//! size bytes content, and a byte more if size is odd
+//! ....       more of both: debian-binary, control.tar.*, data.tar[.xz|.zst|.gz] with the files
+//! ```
+//!
+//! Only what a kernel consists of is taken: regular files of known names. Links, devices, maintainer scripts
+//! and all else are passed over.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use tar::EntryType;
+use tar::{Entry, EntryType};
 
 use super::InstallError;
-use super::staging::Member;
-use crate::Release;
+use super::staging::{Member, Staging};
 use crate::decompress::unpacked;
 
 /// What a package may unpack to; the largest kernel packages are below 2 GiB.
@@ -22,9 +28,9 @@ const MAX_PATH: u64 = 4096;
 /// Why a package could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DebError {
-    /// The archive has no member with the files.
-    #[error("it is not a Debian package: it has no `data.tar`")]
-    NoData,
+    /// The file is no such archive, or has no member with the files.
+    #[error("it is not a Debian package")]
+    NotDeb,
     /// A path is longer than any path can be.
     #[error("it has a path of more than {MAX_PATH} bytes")]
     LongPath,
@@ -36,47 +42,69 @@ pub enum DebError {
     Damaged(#[from] io::Error),
 }
 
-/// The unpacked `data.tar` of the package in `file`.
-pub(super) fn data_member(file: fs_err::File) -> Result<Box<dyn Read>, DebError> {
-    let mut archive = ar::Archive::new(file);
-    let size = loop {
-        let member = archive.next_entry().ok_or(DebError::NoData)??;
-        if member.header().identifier().starts_with(b"data.tar") {
-            break member.header().size();
-        }
-    };
-    let data = BufReader::with_capacity(1 << 18, archive.into_inner()?.take(size));
-    Ok(Box::new(unpacked(data)?.take(MAX_DATA)))
-}
-
-/// Hands each file of a kernel in the tar archive `data` to `take`.
-pub(super) fn each_kernel_file(
-    data: &mut dyn Read,
-    failed: impl Fn(DebError) -> InstallError,
-    take: &mut dyn FnMut(&Release, &Member, &mut dyn Read) -> Result<(), InstallError>,
-) -> Result<(), InstallError> {
-    let mut archive = tar::Archive::new(data);
+/// Takes the kernel's files in the package at `path` into `staging`.
+pub(super) fn unpack(path: &Path, staging: &mut Staging<'_>) -> Result<(), InstallError> {
+    let failed = |source| InstallError::Deb { path: path.to_owned(), source };
     let damaged = |error: io::Error| failed(error.into());
+    let mut package = fs_err::File::open(path)?;
+    let packed = find_data(&mut package).map_err(failed)?;
+    let data = unpacked(BufReader::with_capacity(1 << 18, packed)).map_err(damaged)?;
+    let mut archive = tar::Archive::new(data.take(MAX_DATA));
     let mut long_path = None;
     for entry in archive.entries().map_err(damaged)?.raw(true) {
         let mut entry = entry.map_err(damaged)?;
         match entry.header().entry_type() {
-            EntryType::GNULongName => long_path = Some(read_path(&mut entry).map_err(&failed)?),
-            EntryType::XHeader => return Err(failed(DebError::ExtendedHeader)),
-            EntryType::Regular | EntryType::Continuous => {
-                let path = match long_path.take() {
-                    Some(path) => path,
-                    None => entry.path().map_err(damaged)?.into_owned(),
-                };
-                if let Some((release, member)) = Member::of_package(&path) {
-                    take(&release, &member, &mut entry)?;
-                }
-            }
+            EntryType::GNULongName => long_path = Some(read_path(&mut entry).map_err(failed)?),
             EntryType::GNULongLink => {}
-            _ => long_path = None,
+            EntryType::XHeader => return Err(failed(DebError::ExtendedHeader)),
+            _ => take_wanted(&mut entry, long_path.take(), staging, failed)?,
         }
     }
     Ok(())
+}
+
+fn take_wanted<R: Read>(
+    entry: &mut Entry<'_, R>,
+    long_path: Option<PathBuf>,
+    staging: &mut Staging<'_>,
+    failed: impl Fn(DebError) -> InstallError,
+) -> Result<(), InstallError> {
+    if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
+        return Ok(());
+    }
+    let path = match long_path {
+        Some(path) => path,
+        None => entry.path().map_err(|error| failed(error.into()))?.into_owned(),
+    };
+    if let Some((release, member)) = Member::of_package(&path) {
+        staging.expect_release(&release)?;
+        staging.take(&member, entry)?;
+    }
+    Ok(())
+}
+
+/// Finds `data.tar` in the archive, and reads it alone.
+fn find_data(package: &mut fs_err::File) -> Result<io::Take<&mut fs_err::File>, DebError> {
+    let mut magic = [0; 8];
+    package.read_exact(&mut magic).map_err(|_| DebError::NotDeb)?;
+    if &magic != b"!<arch>\n" {
+        return Err(DebError::NotDeb);
+    }
+    loop {
+        let mut header = [0; 60];
+        package.read_exact(&mut header).map_err(|_| DebError::NotDeb)?;
+        let size = member_size(&header).ok_or(DebError::NotDeb)?;
+        if header.starts_with(b"data.tar") {
+            return Ok(package.take(size));
+        }
+        package.seek(SeekFrom::Current((size + size % 2).cast_signed()))?;
+    }
+}
+
+/// At most ten digits: too few to overflow.
+fn member_size(header: &[u8; 60]) -> Option<u64> {
+    let digits = std::str::from_utf8(&header[48..58]).ok()?.trim_end();
+    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 fn read_path(entry: &mut impl Read) -> Result<PathBuf, DebError> {
