@@ -117,7 +117,7 @@ impl InstallError {
             }
             Self::Apt(_) => Some("check the network and the package sources in /etc/apt"),
             Self::NoPackage { .. } => {
-                Some("name a package that contains a kernel: see `apt-cache search linux-image`")
+                Some("check the network and the package sources in /etc/apt, or name a package")
             }
             Self::NoHostImage { .. } => Some("fetch a kernel from the distribution, or give its files"),
             Self::HostImageForbidden { .. } => Some(
@@ -177,6 +177,7 @@ impl Kernels {
     }
 
     /// Installs the kernel `image` with the modules of the directory `modules`, a `/lib/modules/<release>`.
+    /// If the directory's name is a release, it must be the image's.
     pub fn install_files(
         &self,
         image: &Path,
@@ -196,6 +197,9 @@ impl Kernels {
     ) -> Result<Kernel, InstallError> {
         progress(Step::Copy);
         let mut staging = Staging::new(self)?;
+        if let Some(release) = modules.file_name().and_then(|name| name.to_str()?.parse().ok()) {
+            staging.expect_release(&release)?;
+        }
         staging.take(&Member::Image, &mut fs_err::File::open(image)?)?;
         for path in regular_files(modules)? {
             if let Some(member) = Member::of_module_tree(&path) {
@@ -381,5 +385,8 @@ mod tests {
         let kernel = fixture.kernels.install_files(&image_file, &modules, &mut |_| {}).unwrap();
         assert_eq!(regular_files(&kernel.modules).unwrap(), [PathBuf::from("kernel/a.ko")]);
         assert_eq!(kernel.vmlinux, None);
+        std::fs::write(&image_file, image("6.1.0-2", &[])).unwrap();
+        let error = fixture.kernels.install_files(&image_file, &modules, &mut |_| {}).unwrap_err();
+        assert!(matches!(error, InstallError::Mismatch { .. }), "{error}");
     }
 }
