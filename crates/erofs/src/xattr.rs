@@ -2,6 +2,8 @@
 //!
 //! A name is stored as an index for its prefix and the rest. Names with another prefix have no place.
 
+use std::collections::BTreeMap;
+
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U16;
 
@@ -16,17 +18,12 @@ const PREFIXES: [(u8, &[u8]); 5] = [
     (6, b"security."),
 ];
 
-/// The extended attributes of one inode, sorted.
+/// The extended attributes of one inode, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Xattrs {
-    entries: Vec<Xattr>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Xattr {
-    index: u8,
-    rest: Box<[u8]>,
-    value: Box<[u8]>,
+    values: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    /// Bytes on disk, without the header.
+    entries_size: usize,
 }
 
 /// Why an extended attribute cannot be stored.
@@ -46,44 +43,31 @@ pub enum XattrError {
 impl Xattrs {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.values.is_empty()
     }
 
     /// Adds the attribute of this full name (`user.…`), in place of one of the same name.
     pub fn insert(&mut self, name: &[u8], value: &[u8]) -> Result<(), XattrError> {
-        let (index, rest) = split(name)?;
+        let (_, rest) = split(name)?;
         if value.len() > usize::from(u16::MAX) {
             return Err(XattrError::TooLarge);
         }
-        let position = self.entries.binary_search_by_key(&(index, rest), |known| (known.index, &*known.rest));
-        let (at, replaced) = match position {
-            Ok(at) => (at, self.entries[at].size()),
-            Err(at) => (at, 0),
-        };
-        let xattr = Xattr { index, rest: rest.into(), value: value.into() };
-        let others = self.size().max(XATTR_HEADER_SIZE) - replaced;
-        xattr_icount(others + xattr.size()).ok_or(XattrError::TooLarge)?;
-        match position {
-            Ok(_) => self.entries[at] = xattr,
-            Err(_) => self.entries.insert(at, xattr),
-        }
+        let replaced = self.values.get(name).map_or(0, |known| entry_size(rest, known));
+        let size = self.entries_size - replaced + entry_size(rest, value);
+        xattr_icount(XATTR_HEADER_SIZE + size).ok_or(XattrError::TooLarge)?;
+        self.values.insert(name.into(), value.into());
+        self.entries_size = size;
         Ok(())
     }
 
     /// Full names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (Vec<u8>, &[u8])> {
-        self.entries.iter().map(|xattr| {
-            let prefix = prefix_of(xattr.index).expect("an index comes from the table of prefixes");
-            ([prefix, &xattr.rest].concat(), &*xattr.value)
-        })
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.values.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// Bytes on disk behind the inode.
     pub(crate) fn size(&self) -> usize {
-        if self.is_empty() {
-            return 0;
-        }
-        XATTR_HEADER_SIZE + self.entries.iter().map(Xattr::size).sum::<usize>()
+        if self.is_empty() { 0 } else { XATTR_HEADER_SIZE + self.entries_size }
     }
 
     /// Appends the bytes on disk, [`Self::size`] of them.
@@ -92,25 +76,24 @@ impl Xattrs {
             return;
         }
         out.extend_from_slice(XattrHeader::default().as_bytes());
-        for xattr in &self.entries {
-            let end = out.len() + xattr.size();
+        for (name, value) in self.iter() {
+            let (name_index, rest) = split(name).expect("names were checked when inserted");
+            let end = out.len() + entry_size(rest, value);
             let head = XattrEntry {
-                name_len: u8::try_from(xattr.rest.len()).expect("names were checked when inserted"),
-                name_index: xattr.index,
-                value_size: U16::new(u16::try_from(xattr.value.len()).expect("values were checked too")),
+                name_len: u8::try_from(rest.len()).expect("names were checked when inserted"),
+                name_index,
+                value_size: U16::new(u16::try_from(value.len()).expect("values were checked too")),
             };
             out.extend_from_slice(head.as_bytes());
-            out.extend_from_slice(&xattr.rest);
-            out.extend_from_slice(&xattr.value);
+            out.extend_from_slice(rest);
+            out.extend_from_slice(value);
             out.resize(end, 0);
         }
     }
 }
 
-impl Xattr {
-    fn size(&self) -> usize {
-        (XATTR_ENTRY_SIZE + self.rest.len() + self.value.len()).next_multiple_of(XATTR_ENTRY_SIZE)
-    }
+fn entry_size(rest_of_name: &[u8], value: &[u8]) -> usize {
+    (XATTR_ENTRY_SIZE + rest_of_name.len() + value.len()).next_multiple_of(XATTR_ENTRY_SIZE)
 }
 
 /// The prefix with this index, if the writer would use it.
@@ -156,7 +139,7 @@ mod tests {
         xattrs.insert(b"user.a", b"2").unwrap();
         xattrs.insert(b"user.b", b"3").unwrap();
         let all: Vec<_> = xattrs.iter().collect();
-        assert_eq!(all, [(b"user.a".to_vec(), &b"2"[..]), (b"user.b".to_vec(), b"3")]);
+        assert_eq!(all, [(&b"user.a"[..], &b"2"[..]), (b"user.b", b"3")]);
     }
 
     #[test]
@@ -168,6 +151,6 @@ mod tests {
         }
         xattrs.insert(b"user.c", &vec![1; 65_535]).unwrap();
         assert_eq!(xattrs.insert(b"user.d", &vec![0; 65_535]), Err(XattrError::TooLarge));
-        assert_eq!(xattrs.iter().count(), 3);
+        assert_eq!(xattrs.iter().len(), 3);
     }
 }

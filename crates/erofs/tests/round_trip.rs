@@ -119,8 +119,12 @@ fn compare(reader: &Reader<'_, File>, nid: u64, node: &Node, seed: &mut usize) {
         assert_eq!(inode.attributes, expected.attributes);
         let mut pairs = expected.xattrs;
         pairs.sort();
-        let mut found: Vec<_> =
-            reader.xattrs(&inode).unwrap().iter().map(|(name, value)| (name, value.to_vec())).collect();
+        let mut found: Vec<_> = reader
+            .xattrs(&inode)
+            .unwrap()
+            .iter()
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
         found.sort();
         assert_eq!(found, pairs);
     }

@@ -1,3 +1,12 @@
 //! Image layers to one EROFS image, blank writable disks, and the initramfs.
 
+mod chain;
+mod convert;
 pub mod initramfs;
+mod layer;
+mod merge;
+
+pub use chain::chain_id;
+pub use convert::{ConvertError, Converted, Limits, convert};
+pub use layer::{LayerBlob, LayerError};
+pub use merge::EntryError;

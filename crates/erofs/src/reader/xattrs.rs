@@ -31,7 +31,7 @@ fn parse(raw: &[u8]) -> Result<Xattrs, &'static str> {
         rest = parse_one(rest, &mut xattrs)?;
         count += 1;
     }
-    if count == 0 || xattrs.iter().count() != count {
+    if count == 0 || xattrs.iter().len() != count {
         return Err("an extended attribute given twice, or none");
     }
     Ok(xattrs)

@@ -1,0 +1,198 @@
+//! The layers of an image to one EROFS image, in one pass.
+//!
+//! Data goes from the archives straight to the image; only names and metadata are kept in memory, until all
+//! layers are read and it is known which of them count. Data of files that did not last is punched out.
+
+use std::fs::File;
+use std::sync::mpsc::{channel, sync_channel};
+
+use erofs::{Content, Extent, Inode, WriteError, Writer};
+
+use crate::chain::hex;
+use crate::layer::archive::{Archive, Entry, EntryKind};
+use crate::layer::inflate::inflate;
+use crate::layer::sparse::SparseMap;
+use crate::layer::stream::{Feed, Stream};
+use crate::layer::{LayerBlob, LayerError};
+use crate::merge::{EntryError, Merge, Place, printable};
+
+/// Buffers that the reading thread may be ahead.
+const AHEAD: usize = 8;
+
+/// What a conversion may take. The defaults are far beyond what images have, and bound what a hostile one can
+/// cost: disk by the first, memory to some 2 GB by the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the image, holes included, and likewise bytes of all archives together: 256 GiB.
+    pub max_image_bytes: u64,
+    /// Entries of all layers, directories that are made for them included: 4,000,000.
+    pub max_entries: u64,
+    /// Bytes of names, link targets and extended attributes of all layers: 512 MiB.
+    pub max_metadata_bytes: u64,
+    /// Bytes of the extension headers of one entry: 1 MiB.
+    pub max_header_bytes: usize,
+}
+
+/// What a conversion came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Converted {
+    /// Bytes of the image, holes included.
+    pub bytes: u64,
+    /// Files of all kinds.
+    pub files: u64,
+}
+
+/// Why layers could not be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// A layer is damaged, hostile, or not what the image says.
+    #[error("cannot use layer `sha256:{digest}`")]
+    Layer {
+        /// The blob's digest in hexadecimal.
+        digest: String,
+        /// What is wrong with it.
+        source: LayerError,
+    },
+    /// The image could not be written.
+    #[error("failed to make the root file system")]
+    Write(#[from] WriteError),
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_image_bytes: 256 << 30,
+            max_entries: 4_000_000,
+            max_metadata_bytes: 512 << 20,
+            max_header_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Writes the root file system that `layers` make, lowest first, to `output`, in place of what is in it.
+///
+/// Blobs are checked against their digests and diff IDs in the same pass, so the image counts only once this
+/// returns. `progress` is told the bytes of blobs read so far. The image is not flushed to disk.
+pub fn convert(
+    layers: &[LayerBlob],
+    output: &File,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Converted, ConvertError> {
+    let (send, messages) = sync_channel(AHEAD);
+    let (spare, reuse) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || inflate(layers, &send, &reuse));
+        // Owned here, so that the reading thread ends when this fails.
+        let feed = Feed { messages, spare, progress, received: 0, limit: limits.max_image_bytes };
+        write_image(layers, output, limits, feed)
+    })
+}
+
+fn write_image(
+    layers: &[LayerBlob],
+    output: &File,
+    limits: &Limits,
+    mut feed: Feed<'_>,
+) -> Result<Converted, ConvertError> {
+    let mut merge = Merge::new(limits);
+    let mut writer = Writer::new(output, limits.max_image_bytes)?;
+    for layer in layers {
+        merge.begin_layer();
+        let archive = Archive::new(Stream::new(&mut feed), limits);
+        add_layer(archive, &layer.diff_id, &mut merge, &mut writer)
+            .map_err(|source| ConvertError::Layer { digest: hex(&layer.digest), source })?;
+    }
+    let written = writer.finish(&merge.into_tree())?;
+    Ok(Converted { bytes: written.bytes, files: written.inodes })
+}
+
+fn add_layer(
+    mut archive: Archive<'_, '_, '_>,
+    diff_id: &[u8; 32],
+    merge: &mut Merge<'_>,
+    writer: &mut Writer<'_>,
+) -> Result<(), LayerError> {
+    while let Some(entry) = archive.next()? {
+        let path = printable(&entry.path);
+        add_entry(entry, &mut archive, merge, writer).map_err(|failure| match failure {
+            Failure::Entry(source) => LayerError::Entry { path, source },
+            Failure::Layer(error) => error,
+        })?;
+    }
+    archive.finish(diff_id)
+}
+
+/// What stopped an entry: something about it, or about its layer.
+enum Failure {
+    Entry(EntryError),
+    Layer(LayerError),
+}
+
+impl From<EntryError> for Failure {
+    fn from(error: EntryError) -> Self {
+        Self::Entry(error)
+    }
+}
+
+impl From<LayerError> for Failure {
+    fn from(error: LayerError) -> Self {
+        Self::Layer(error)
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::Entry(EntryError::Write(error))
+    }
+}
+
+fn add_entry(
+    entry: Entry,
+    archive: &mut Archive<'_, '_, '_>,
+    merge: &mut Merge<'_>,
+    writer: &mut Writer<'_>,
+) -> Result<(), Failure> {
+    match Place::parse(&entry.path)? {
+        Place::Ignored => Ok(()),
+        Place::Whiteout(way, name) => Ok(merge.hide(&way, name)?),
+        Place::Opaque(way) => Ok(merge.hide_all(&way)?),
+        Place::Root => {
+            let EntryKind::Directory = entry.kind else { return Err(EntryError::Root.into()) };
+            let xattrs = merge.xattrs(b"/", &entry.xattrs)?;
+            merge.root(entry.attributes, xattrs);
+            Ok(())
+        }
+        Place::Named(way, name) => {
+            let parent = merge.make_way(&way)?;
+            let (attributes, xattrs) = (entry.attributes, merge.xattrs(&entry.path, &entry.xattrs)?);
+            let content = match entry.kind {
+                EntryKind::Directory => return Ok(merge.insert_directory(parent, name, attributes, xattrs)?),
+                EntryKind::HardLink(target) => return Ok(merge.link(parent, name, &target)?),
+                EntryKind::File(map) => Content::File(store(&map, archive, writer)?),
+                EntryKind::Symlink(target) => merge.symlink(target)?,
+                EntryKind::CharDevice(device) => Content::CharDevice(device),
+                EntryKind::BlockDevice(device) => Content::BlockDevice(device),
+                EntryKind::Fifo => Content::Fifo,
+            };
+            Ok(merge.insert(parent, name, Inode { attributes, xattrs, content })?)
+        }
+    }
+}
+
+/// Streams the data of a regular file to the image.
+fn store(
+    map: &SparseMap,
+    archive: &mut Archive<'_, '_, '_>,
+    writer: &mut Writer<'_>,
+) -> Result<Extent, Failure> {
+    let mut file = writer.file()?;
+    let mut end = 0;
+    for &(offset, length) in &map.segments {
+        file.hole(offset - end)?;
+        archive.pass(length, |bytes| file.write(bytes).map_err(Failure::from))?;
+        end = offset + length;
+    }
+    file.hole(map.size - end)?;
+    Ok(file.finish())
+}
