@@ -47,13 +47,13 @@ pub enum PullError {
     #[error("image `{reference}` was not found in registry `{}`", reference.registry())]
     NotFound {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
     },
     /// The registry wants a login, or another one.
     #[error("registry `{}` denied access to `{reference}`", reference.registry())]
     Unauthorized {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Whether a login was tried.
         login: bool,
         /// Why no login could be tried, if one is configured.
@@ -99,7 +99,7 @@ pub enum PullError {
     #[error("image `{reference}` is not available for `{wanted}`, only for {}", manifest::listed(available))]
     Platform {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
         /// For which platform.
         wanted: Platform,
         /// What there is.
@@ -109,7 +109,7 @@ pub enum PullError {
     #[error("`{reference}` is not an image that can be run")]
     Unsupported {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Why not.
         source: DocumentError,
     },
@@ -117,7 +117,7 @@ pub enum PullError {
     #[error("failed to store image `{reference}`")]
     Store {
         /// What was pulled.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What failed.
         source: StoreError,
     },
@@ -159,7 +159,7 @@ pub async fn pull(
 /// The manifest for `platform`, as sent and as read.
 async fn resolve(registry: &Registry<'_>, platform: &Platform) -> Result<(Vec<u8>, Manifest), PullError> {
     let reference = registry.reference();
-    let unsupported = |source| PullError::Unsupported { reference: reference.clone(), source };
+    let unsupported = |source| PullError::Unsupported { reference: Box::new(reference.clone()), source };
     let mut bytes = match reference.digest() {
         Some(digest) => registry.manifest_by_digest(&digest, MAX_DOCUMENT).await?,
         None => registry.manifest_by_tag(reference.tag().unwrap_or("latest")).await?,
@@ -167,7 +167,7 @@ async fn resolve(registry: &Registry<'_>, platform: &Platform) -> Result<(Vec<u8
     let mut document = Document::parse(&bytes).map_err(unsupported)?;
     if let Document::Index(manifests) = document {
         let chosen = manifest::choose(&manifests, platform).ok_or_else(|| PullError::Platform {
-            reference: reference.clone(),
+            reference: Box::new(reference.clone()),
             wanted: platform.clone(),
             available: manifest::platforms(&manifests),
         })?;
@@ -201,7 +201,8 @@ impl Pull<'_> {
         }
         self.blob(config, &|_| ()).await?;
         let bytes = self.store.read_document(&config.digest).map_err(storing(self.reference))?;
-        let unsupported = |source| PullError::Unsupported { reference: self.reference.clone(), source };
+        let unsupported =
+            |source| PullError::Unsupported { reference: Box::new(self.reference.clone()), source };
         let config = manifest::parse_config(&bytes).map_err(unsupported)?;
         manifest::diff_ids(&config, manifest.layers.len()).map_err(unsupported)?;
         let found = manifest::platform_of(&config);
@@ -209,7 +210,7 @@ impl Pull<'_> {
             return Ok(config);
         }
         Err(PullError::Platform {
-            reference: self.reference.clone(),
+            reference: Box::new(self.reference.clone()),
             wanted: platform.clone(),
             available: vec![found],
         })
@@ -275,7 +276,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 fn storing(reference: &Reference) -> impl FnOnce(StoreError) -> PullError + use<> {
-    let reference = reference.clone();
+    let reference = Box::new(reference.clone());
     move |source| PullError::Store { reference, source }
 }
 

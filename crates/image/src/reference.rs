@@ -116,12 +116,12 @@ fn looks_like_registry(first: &str) -> bool {
 }
 
 fn is_registry(text: &str) -> bool {
-    let (is_host, rest) = match text.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        Some((address, rest)) => (address.parse::<std::net::Ipv6Addr>().is_ok(), rest),
-        None => {
-            let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-            (host.split('.').all(is_label), rest)
-        }
+    let bracketed = text.strip_prefix('[').and_then(|inner| inner.split_once(']'));
+    let (is_host, rest) = if let Some((address, rest)) = bracketed {
+        (address.parse::<std::net::Ipv6Addr>().is_ok(), rest)
+    } else {
+        let (host, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        (host.split('.').all(is_label), rest)
     };
     is_host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }

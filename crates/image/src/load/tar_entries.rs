@@ -174,9 +174,13 @@ impl<R: Read> TarEntries<R> {
 impl<R: Read> Read for TarEntries<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = self.unread.min(buffer.len() as u64) as usize;
+        // Not every reader can be asked for nothing.
+        if wanted == 0 {
+            return Ok(0);
+        }
         let read = self.input.read(&mut buffer[..wanted])?;
-        if read == 0 && wanted > 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        if read == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends in the middle of a file"));
         }
         self.unread -= read as u64;
         Ok(read)

@@ -73,7 +73,7 @@ impl<'a> Registry<'a> {
         let request = || self.client.get(format!("{}/manifests/{name}", self.base)).header(ACCEPT, &kinds);
         match self.send(request).await {
             Err(PullError::Answer { status: 404, .. }) => {
-                Err(PullError::NotFound { reference: self.reference.clone() })
+                Err(PullError::NotFound { reference: Box::new(self.reference.clone()) })
             }
             Err(error) => Err(error),
             Ok(response) => self.body(response, "a manifest", limit).await,
@@ -156,9 +156,11 @@ impl<'a> Registry<'a> {
         let status = response.status();
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(PullError::Unauthorized { reference: self.reference.clone(), login, source: problem })
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PullError::Unauthorized {
+                reference: Box::new(self.reference.clone()),
+                login,
+                source: problem,
+            }),
             _ => {
                 let body = self.body(response, "an error", MAX_ANSWER).await?;
                 let message = message_of(&body);
@@ -198,7 +200,7 @@ impl<'a> Registry<'a> {
 
     fn writing(&self, writer: &BlobWriter, source: std::io::Error) -> PullError {
         let source = StoreError::Access { path: writer.path(), source };
-        PullError::Store { reference: self.reference.clone(), source }
+        PullError::Store { reference: Box::new(self.reference.clone()), source }
     }
 
     fn name(&self) -> String {

@@ -43,8 +43,11 @@ impl Store {
         self.change_index(|index| {
             let found: Vec<_> =
                 index.entries.iter().filter(|entry| is_called(entry, source)).cloned().collect();
-            found.iter().for_each(|entry| index.name(name, entry.clone()));
-            !found.is_empty()
+            let is_there = !found.is_empty();
+            for entry in found {
+                index.name(name, entry);
+            }
+            is_there
         })
     }
 
