@@ -199,6 +199,7 @@ impl Pull<'_> {
         if config.size > MAX_DOCUMENT {
             return Err(self.registry.too_large("a configuration", MAX_DOCUMENT));
         }
+        self.store.check(&config.digest).map_err(storing(self.reference))?;
         self.blob(config, &|_| ()).await?;
         let bytes = self.store.read_document(&config.digest).map_err(storing(self.reference))?;
         let unsupported =

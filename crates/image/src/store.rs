@@ -120,6 +120,21 @@ impl Store {
         std::fs::metadata(self.blob_path(digest)).is_ok_and(|metadata| metadata.len() == size)
     }
 
+    /// Reads a blob in full and tells whether it is what its name says. One that is not is removed, so that the
+    /// next pull or load brings it again.
+    pub fn check(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.blob_path(digest);
+        match std::fs::File::open(&path).and_then(Digest::of_stream) {
+            Ok(found) if found == *digest => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(accessing(&path)(error)),
+        }
+        tracing::warn!(%digest, "removing a damaged blob");
+        std::fs::remove_file(&path).map_err(accessing(&path))?;
+        Ok(false)
+    }
+
     /// A manifest or configuration: bounded, and verified once more.
     pub(crate) fn read_document(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::pull::pulled;
 use crate::sample::TestStore;
-use crate::stub::{Answer, Parts, Stub};
+use crate::stub::{Answer, Parts, Request, Stub};
 
 fn options() -> PullOptions {
     PullOptions { docker_config: None }
 }
 
 /// What a pull from a stub ends in, with nothing kept.
-fn failure(answer: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> PullError {
+fn failure(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> PullError {
     let stub = Stub::new(answer);
     let target = TestStore::new();
     let error = pulled(&target.store, &stub.image(), &options(), &Silent).unwrap_err();
@@ -29,9 +29,9 @@ fn failure(answer: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Pu
 fn a_layer_whose_connection_breaks_goes_on_where_it_was() {
     let parts = Parts::new();
     let whole = parts.clone();
-    let stub = Stub::new(move |path, from| match from {
-        0 if parts.is_layer(path) => Answer::Broken(parts.layer[..300_000].to_vec(), parts.layer.len()),
-        0 => parts.answer(path),
+    let stub = Stub::new(move |request| match request.from {
+        0 if parts.is_layer(request) => Answer::Broken(parts.layer[..300_000].to_vec(), parts.layer.len()),
+        0 => parts.answer(request),
         from => Answer::Rest(parts.layer[from..].to_vec()),
     });
     let target = TestStore::new();
@@ -44,9 +44,9 @@ fn a_layer_whose_connection_breaks_goes_on_where_it_was() {
 fn a_registry_that_cannot_go_on_starts_the_layer_again() {
     let parts = Parts::new();
     let whole = parts.clone();
-    let stub = Stub::new(move |path, from| match from {
-        0 if parts.is_layer(path) => Answer::Broken(parts.layer[..300_000].to_vec(), parts.layer.len()),
-        _ => parts.answer(path),
+    let stub = Stub::new(move |request| match request.from {
+        0 if parts.is_layer(request) => Answer::Broken(parts.layer[..300_000].to_vec(), parts.layer.len()),
+        _ => parts.answer(request),
     });
     let target = TestStore::new();
     let image = pulled(&target.store, &stub.image(), &options(), &Silent).unwrap();
@@ -56,45 +56,42 @@ fn a_registry_that_cannot_go_on_starts_the_layer_again() {
 #[test]
 fn a_layer_that_breaks_off_each_time_is_given_up() {
     let parts = Parts::new();
-    let error = failure(move |path, _| match parts.is_layer(path) {
-        true => Answer::Broken(vec![], parts.layer.len()),
-        false => parts.answer(path),
-    });
+    let error =
+        failure(move |request| parts.answer_with_layer(request, Answer::Broken(vec![], parts.layer.len())));
     assert!(matches!(error, PullError::Unreachable { .. }), "{error}");
 }
 
 #[test]
 fn a_manifest_without_an_end_is_refused() {
-    let error = failure(|_, _| Answer::Endless);
+    let error = failure(|_| Answer::Endless("200 OK"));
     assert!(error.to_string().ends_with("sent more than 8388608 bytes for a manifest"), "{error}");
 }
 
 #[test]
-fn an_error_without_an_end_is_refused() {
-    let error = failure(|path, _| match path.contains("manifests") {
-        true => Answer::Status("418 Teapot", r#"{"errors":[{"code":"TEA","message":"short and stout"}]}"#),
-        false => Answer::Endless,
-    });
+fn an_error_is_told_in_the_registrys_words() {
+    let words = r#"{"errors":[{"code":"TEA","message":"short and stout"}]}"#;
+    let error = failure(|_| Answer::Status("418 Teapot", words));
     assert!(error.to_string().ends_with("answered with status 418: short and stout"), "{error}");
+}
+
+#[test]
+fn an_error_without_an_end_is_refused() {
+    let error = failure(|_| Answer::Endless("500 Internal Server Error"));
+    assert!(error.to_string().ends_with("sent more than 1048576 bytes for an error"), "{error}");
 }
 
 #[test]
 fn a_layer_that_is_longer_than_announced_is_refused() {
     let parts = Parts::new();
-    let error = failure(move |path, _| match parts.is_layer(path) {
-        true => Answer::Endless,
-        false => parts.answer(path),
-    });
+    let error = failure(move |request| parts.answer_with_layer(request, Answer::Endless("200 OK")));
     assert!(matches!(error, PullError::TooLarge { .. }), "{error}");
 }
 
 #[test]
 fn a_layer_with_other_content_is_refused() {
     let parts = Parts::new();
-    let error = failure(move |path, _| match parts.is_layer(path) {
-        true => Answer::Ok(vec![0; parts.layer.len()]),
-        false => parts.answer(path),
-    });
+    let error =
+        failure(move |request| parts.answer_with_layer(request, Answer::Ok(vec![0; parts.layer.len()])));
     assert!(matches!(error, PullError::WrongContent { .. }), "{error}");
 }
 
@@ -102,10 +99,10 @@ fn a_layer_with_other_content_is_refused() {
 fn what_is_no_image_is_refused_by_name() {
     let chart =
         String::from_utf8(Parts::new().manifest).unwrap().replace("oci.image.config", "cncf.helm.config");
-    let error = failure(move |_, _| Answer::Ok(chart.clone().into_bytes()));
+    let error = failure(move |_| Answer::Ok(chart.clone().into_bytes()));
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "media type `application/vnd.cncf.helm.config.v1+json` is not supported");
-    let error = failure(|_, _| Answer::Ok(b"<html>".to_vec()));
+    let error = failure(|_| Answer::Ok(b"<html>".to_vec()));
     assert!(matches!(error, PullError::Unsupported { .. }), "{error}");
 }
 
@@ -115,9 +112,11 @@ fn a_pull_that_is_killed_leaves_nothing_that_the_next_does_not_clear() {
     let target = TestStore::new();
     let stalling = {
         let parts = parts.clone();
-        Stub::new(move |path, _| match parts.is_layer(path) {
-            true => Answer::Stalled(parts.layer[..300_000].to_vec(), parts.layer.len()),
-            false => parts.answer(path),
+        Stub::new(move |request| {
+            parts.answer_with_layer(
+                request,
+                Answer::Stalled(parts.layer[..300_000].to_vec(), parts.layer.len()),
+            )
         })
     };
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -138,7 +137,7 @@ fn a_pull_that_is_killed_leaves_nothing_that_the_next_does_not_clear() {
     assert_eq!(target.count("ingest"), 1);
 
     let whole = parts.layer.clone();
-    let honest = Stub::new(move |path, _| parts.answer(path));
+    let honest = Stub::new(move |request| parts.answer(request));
     let image = pulled(&target.store, &honest.image(), &options(), &Silent).unwrap();
     assert_eq!(std::fs::read(&image.layers[0].path).unwrap(), whole);
     assert_eq!((target.count("ingest"), target.count("blobs/sha256")), (0, 3));

@@ -96,6 +96,22 @@ fn what_is_in_the_store_is_not_pulled_again() {
 }
 
 #[test]
+fn damaged_blobs_are_replaced_by_the_next_pull() {
+    let (_registry, name) = filled(&[]);
+    let target = TestStore::new();
+    let image = pulled(&target.store, &name, &anonymous(), &Silent).unwrap();
+    for digest in [image.manifest_digest, image.config_digest, image.layers[0].digest] {
+        let path = target.store.blob_path(&digest);
+        let size = std::fs::metadata(&path).unwrap().len();
+        std::fs::write(&path, vec![0; size as usize]).unwrap();
+    }
+    assert!(target.store.find(&name.parse().unwrap(), &Platform::of_host()).is_err());
+    assert!(!target.store.check(&image.layers[0].digest).unwrap());
+    assert!(target.store.check(&image.layers[1].digest).unwrap());
+    assert_is_sample(&pulled(&target.store, &name, &anonymous(), &Silent).unwrap());
+}
+
+#[test]
 fn an_image_is_pulled_by_its_digest() {
     let (_registry, name) = filled(&[]);
     let target = TestStore::new();

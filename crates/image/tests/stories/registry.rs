@@ -31,13 +31,19 @@ impl Registry {
         Self::start(directory, &login)
     }
 
-    fn start(directory: TempDir, login: &str) -> Self {
+    /// One that speaks TLS.
+    pub(crate) fn with_certificate(certificate: &Path, key: &Path) -> Self {
+        let tls = format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+        Self::start(tempfile::tempdir().unwrap(), &tls)
+    }
+
+    fn start(directory: TempDir, more: &str) -> Self {
         let port = free_port();
         let config = directory.path().join("config.yml");
         let storage = directory.path().join("storage");
         let text = format!(
             "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    \
-             rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{login}",
+             rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n{more}",
             storage.display()
         );
         std::fs::write(&config, text).unwrap();
@@ -55,6 +61,10 @@ impl Registry {
     /// Its name in references.
     pub(crate) fn name(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where it keeps a blob.

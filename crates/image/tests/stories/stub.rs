@@ -1,6 +1,6 @@
 //! A registry of one image that misbehaves as it is told, for what real registries do not do on request.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,18 @@ use microagent_image::Digest;
 
 use crate::sample::tar_of;
 
-/// What to answer to a request for a path, from a byte on.
+/// What is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// The first byte that is wanted.
+    pub(crate) from: usize,
+    pub(crate) authorization: String,
+    pub(crate) body: String,
+}
+
+/// What to answer.
 pub(crate) enum Answer {
     Ok(Vec<u8>),
     /// The rest of something, as was asked for.
@@ -18,9 +29,11 @@ pub(crate) enum Answer {
     Broken(Vec<u8>, usize),
     /// The first bytes of something of this length, and then nothing.
     Stalled(Vec<u8>, usize),
-    /// Bytes without an end.
-    Endless,
+    /// A status, and bytes without an end.
+    Endless(&'static str),
     Status(&'static str, &'static str),
+    /// A demand for a login, with this challenge.
+    Challenge(String),
 }
 
 pub(crate) struct Stub {
@@ -30,7 +43,7 @@ pub(crate) struct Stub {
 
 impl Stub {
     /// Answers requests for as long as the test process lives.
-    pub(crate) fn new(answer: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stub = Self { port: listener.local_addr().unwrap().port(), requests: Arc::default() };
         let (requests, answer) = (Arc::clone(&stub.requests), Arc::new(answer));
@@ -43,8 +56,12 @@ impl Stub {
         stub
     }
 
+    pub(crate) fn name(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     pub(crate) fn image(&self) -> String {
-        format!("127.0.0.1:{}/stub:1", self.port)
+        format!("{}/stub:1", self.name())
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -52,19 +69,40 @@ impl Stub {
     }
 }
 
-fn serve(stream: &TcpStream, requests: &AtomicUsize, answer: &(dyn Fn(&str, usize) -> Answer + Send + Sync)) {
-    let mut lines = BufReader::new(stream).lines();
-    let Some(Ok(request)) = lines.next() else { return };
-    let path = request.split(' ').nth(1).unwrap().to_owned();
-    let mut from = 0;
-    for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
-        if let Some(range) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
-            from = range.trim_end_matches('-').parse().unwrap();
-        }
-    }
+fn serve(stream: &TcpStream, requests: &AtomicUsize, answer: &(dyn Fn(&Request) -> Answer + Send + Sync)) {
+    let Some(request) = read(stream) else { return };
     requests.fetch_add(1, Ordering::SeqCst);
     // The other side may hang up whenever it has seen enough.
-    let _ = write(stream, answer(&path, from));
+    let _ = write(stream, answer(&request));
+}
+
+fn read(stream: &TcpStream) -> Option<Request> {
+    let mut input = BufReader::new(stream);
+    let mut line = String::new();
+    input.read_line(&mut line).ok()?;
+    let mut words = line.split(' ').map(str::to_owned);
+    let mut request = Request { method: words.next()?, path: words.next()?, ..Request::default() };
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        input.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "range" => {
+                request.from = first_number(value)?;
+            }
+            "authorization" => value.clone_into(&mut request.authorization),
+            "content-length" => length = value.parse().ok()?,
+            _ => {}
+        }
+    }
+    input.take(length).read_to_string(&mut request.body).ok()?;
+    Some(request)
+}
+
+/// Of `bytes=300000-`.
+fn first_number(range: &str) -> Option<usize> {
+    range.trim_matches(|character: char| !character.is_ascii_digit()).parse().ok()
 }
 
 fn write(mut stream: &TcpStream, answer: Answer) -> std::io::Result<()> {
@@ -78,16 +116,23 @@ fn write(mut stream: &TcpStream, answer: Answer) -> std::io::Result<()> {
         Answer::Status(status, body) => {
             head(status, body.len()).and_then(|()| stream.write_all(body.as_bytes()))
         }
+        Answer::Challenge(challenge) => {
+            write!(
+                stream,
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n"
+            )
+        }
         Answer::Stalled(body, length) => {
             head("200 OK", length)?;
             stream.write_all(&body)?;
             std::thread::sleep(std::time::Duration::from_secs(120));
             Ok(())
         }
-        Answer::Endless => {
-            write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+        Answer::Endless(status) => {
+            write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n")?;
+            let spaces = vec![b' '; 65536];
             loop {
-                stream.write_all(&[b' '; 65536])?;
+                stream.write_all(&spaces)?;
             }
         }
     }
@@ -119,18 +164,23 @@ impl Parts {
         Self { manifest: manifest.into_bytes(), config, layer }
     }
 
-    pub(crate) fn is_layer(&self, path: &str) -> bool {
-        path.ends_with(&Digest::of(&self.layer).hex())
+    pub(crate) fn is_layer(&self, request: &Request) -> bool {
+        request.path.ends_with(&Digest::of(&self.layer).hex())
     }
 
     /// What an honest registry answers.
-    pub(crate) fn answer(&self, path: &str) -> Answer {
-        if path.contains("/manifests/") {
+    pub(crate) fn answer(&self, request: &Request) -> Answer {
+        if request.path.contains("/manifests/") {
             Answer::Ok(self.manifest.clone())
-        } else if self.is_layer(path) {
+        } else if self.is_layer(request) {
             Answer::Ok(self.layer.clone())
         } else {
             Answer::Ok(self.config.clone())
         }
+    }
+
+    /// The same, but for the layer.
+    pub(crate) fn answer_with_layer(&self, request: &Request, layer: Answer) -> Answer {
+        if self.is_layer(request) { layer } else { self.answer(request) }
     }
 }
