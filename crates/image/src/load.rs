@@ -119,6 +119,23 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
+impl LoadError {
+    /// What the user can do about it, if anything is known to help.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotAnImage => {
+                Some("what can be loaded are archives of `docker save` and OCI image layouts".to_owned())
+            }
+            Self::Platform { available, .. } => {
+                available.first().map(|platform| format!("ask for another platform, such as `{platform}`"))
+            }
+            Self::OneName { .. } => Some("load the images under their own names".to_owned()),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 /// Where the files of an archive are, however it came.
 trait Files {
     /// A document, of at most [`manifest::MAX_DOCUMENT`] bytes; `None` if there is no such file.

@@ -276,19 +276,16 @@ pub(crate) fn platform_of(config: &ImageConfiguration) -> Platform {
 }
 
 /// The entry for `platform`, else the last that does not say what it is for.
-pub(crate) fn choose<'a>(
-    manifests: impl IntoIterator<Item = &'a Descriptor> + Clone,
-    platform: &Platform,
-) -> Option<&'a Descriptor> {
-    let fits = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|found| found.matches(platform));
-    let silent = |entry: &&Descriptor| entry.platform.is_none();
-    manifests.clone().into_iter().find(fits).or_else(|| manifests.into_iter().filter(silent).last())
+pub(crate) fn choose<'a>(entries: &[&'a Descriptor], platform: &Platform) -> Option<&'a Descriptor> {
+    let fits = |entry: &&&Descriptor| entry.platform.as_ref().is_some_and(|found| found.matches(platform));
+    let chosen = entries.iter().find(fits).or_else(|| entries.iter().rfind(|entry| entry.platform.is_none()));
+    chosen.copied()
 }
 
 /// What the entries are for, leaving out attestations, which are for `unknown/unknown`.
-pub(crate) fn platforms<'a>(manifests: impl IntoIterator<Item = &'a Descriptor>) -> Vec<Platform> {
+pub(crate) fn platforms(entries: &[&Descriptor]) -> Vec<Platform> {
     let known = |platform: &Platform| platform.os != "unknown";
-    manifests.into_iter().filter_map(|entry| entry.platform.clone()).filter(known).collect()
+    entries.iter().filter_map(|entry| entry.platform.clone()).filter(known).collect()
 }
 
 /// Platforms, for a message.

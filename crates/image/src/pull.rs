@@ -158,14 +158,15 @@ pub async fn pull(
 
 /// The manifest for `platform`, as sent and as read.
 async fn resolve(registry: &Registry<'_>, platform: &Platform) -> Result<(Vec<u8>, Manifest), PullError> {
-    let reference = registry.reference();
+    let reference = registry.reference;
     let unsupported = |source| PullError::Unsupported { reference: Box::new(reference.clone()), source };
     let mut bytes = match reference.digest() {
         Some(digest) => registry.manifest_by_digest(&digest, MAX_DOCUMENT).await?,
         None => registry.manifest_by_tag(reference.tag().unwrap_or("latest")).await?,
     };
     let mut document = Document::parse(&bytes).map_err(unsupported)?;
-    if let Document::Index(manifests) = document {
+    if let Document::Index(manifests) = &document {
+        let manifests: Vec<&Descriptor> = manifests.iter().collect();
         let chosen = manifest::choose(&manifests, platform).ok_or_else(|| PullError::Platform {
             reference: Box::new(reference.clone()),
             wanted: platform.clone(),
@@ -313,11 +314,11 @@ impl PullError {
             Self::Platform { available, .. } => {
                 available.first().map(|platform| format!("ask for another platform, such as `{platform}`"))
             }
+            Self::Store { source, .. } => source.hint(),
             Self::Answer { .. }
             | Self::WrongContent { .. }
             | Self::TooLarge { .. }
-            | Self::Unsupported { .. }
-            | Self::Store { .. } => None,
+            | Self::Unsupported { .. } => None,
         }
     }
 }

@@ -169,6 +169,14 @@ impl Store {
     }
 }
 
+impl StoreError {
+    /// What the user can do about it, if anything is known to help.
+    pub fn hint(&self) -> Option<String> {
+        let is_incomplete = matches!(self, Self::Missing { .. } | Self::Damaged { .. });
+        is_incomplete.then(|| "pull or load the image again; what is damaged is replaced".to_owned())
+    }
+}
+
 fn accessing(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| StoreError::Access { path, source }

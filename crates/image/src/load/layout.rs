@@ -26,7 +26,7 @@ pub(super) fn images(
     let mut found: Vec<Found> = Vec::new();
     let mut unfit = Vec::new();
     for (name, group) in by_name(&entries)? {
-        let outcome = layout.chosen(group.iter().copied(), MAX_DEPTH);
+        let outcome = layout.chosen(&group, MAX_DEPTH);
         match (outcome, name) {
             (Ok(manifest), name) => add(&mut found, manifest, name),
             (Err(LoadError::Platform { available, .. }), None) => unfit.extend(available),
@@ -75,12 +75,8 @@ struct Layout<'a> {
 
 impl Layout<'_> {
     /// The manifest among `entries` that is for the wanted platform, its blobs in the store.
-    fn chosen<'e>(
-        &self,
-        entries: impl IntoIterator<Item = &'e Descriptor> + Clone,
-        depth: u32,
-    ) -> Result<Descriptor, LoadError> {
-        let entry = manifest::choose(entries.clone(), self.platform).ok_or_else(|| LoadError::Platform {
+    fn chosen(&self, entries: &[&Descriptor], depth: u32) -> Result<Descriptor, LoadError> {
+        let entry = manifest::choose(entries, self.platform).ok_or_else(|| LoadError::Platform {
             wanted: self.platform.clone(),
             available: manifest::platforms(entries),
         })?;
@@ -88,8 +84,7 @@ impl Layout<'_> {
         let bytes = self.document(&path, &entry.digest)?;
         match parse(&path, &bytes)? {
             Document::Manifest(manifest) => self.manifest(&path, &bytes, &manifest),
-            // Not generic in what comes next: the recursion ends in one instance of this function.
-            Document::Index(next) if depth > 0 => self.chosen(&next as &[Descriptor], depth - 1),
+            Document::Index(next) if depth > 0 => self.chosen(&next.iter().collect::<Vec<_>>(), depth - 1),
             Document::Index(_) => Err(LoadError::Document { path, source: DocumentError::Ambiguous }),
         }
     }

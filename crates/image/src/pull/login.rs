@@ -210,11 +210,11 @@ mod tests {
 
     #[test]
     fn challenges_of_both_kinds_are_understood() {
-        let header = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull""#;
+        let header = r#"Bearer realm="https://auth.example.com/token",service="registry.example.com",scope="repository:a/b:pull""#;
         let challenges = parse_challenges(header);
         let [Challenge::Bearer { realm, service, scope }] = challenges.as_slice() else { panic!("{header}") };
-        assert_eq!(realm.as_str(), "https://auth.docker.io/token");
-        assert_eq!(service.as_deref(), Some("registry.docker.io"));
+        assert_eq!(realm.as_str(), "https://auth.example.com/token");
+        assert_eq!(service.as_deref(), Some("registry.example.com"));
         assert_eq!(scope.as_deref(), Some("repository:a/b:pull"));
         assert!(matches!(parse_challenges(r#"Basic realm="x""#).as_slice(), [Challenge::Basic]));
         assert!(parse_challenges("Negotiate").is_empty());

@@ -6,8 +6,9 @@
 //! 401 ─▶ login ─▶ the same request once more
 //! ```
 //!
-//! Every body has a limit, errors and tokens too. Registries on the loopback interface are spoken to in plain HTTP, as
-//! Docker does; with all others, redirects and token servers included, nothing goes over plain HTTP.
+//! Every body has a limit, errors and tokens too, which is why no ready-made client is used: those at hand read
+//! manifests, tokens and errors whole, however long they are. Registries on the loopback interface are spoken to
+//! in plain HTTP, as Docker does; with all others, redirects and token servers included, nothing goes over it.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -183,11 +184,6 @@ impl<'a> Registry<'a> {
             body.extend_from_slice(&chunk);
         }
         Ok(body)
-    }
-
-    /// What is pulled.
-    pub(super) fn reference(&self) -> &Reference {
-        self.reference
     }
 
     pub(super) fn too_large(&self, what: &str, limit: u64) -> PullError {

@@ -64,7 +64,7 @@ impl Store {
     /// Takes the name away on all platforms, and tells whether there was such an image. What nothing refers
     /// to afterwards stays until [`Store::collect`].
     pub fn remove(&self, name: &Reference) -> Result<bool, StoreError> {
-        self.change_index(|index| index.drop_where(|entry| is_called(entry, name)))
+        self.change_index(|index| index.drop_where(|entry| name_of(entry).as_ref() == Some(name)))
     }
 
     /// Takes all names of the image with this manifest away, and tells whether there was such an image.
@@ -200,6 +200,7 @@ mod tests {
         assert!(store.entry(&pinned, &platform).unwrap().is_some());
         let other = reference(&format!("other@{}", image.digest));
         assert!(store.entry(&other, &platform).unwrap().is_none());
+        assert!(!store.remove(&pinned).unwrap());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use microagent_image::{Digest, LoadError, LoadOptions, load, load_path};
 
 use crate::sample::{Sample, TestStore, assert_is_sample, options, run, tar_of, tool};
+use crate::stub::Parts;
 
 #[test]
 fn what_skopeo_writes_is_loaded_under_its_name() {
@@ -50,6 +51,61 @@ fn what_podman_saves_is_loaded_under_its_name() {
         assert_eq!(loaded[0].names, ["localhost/small:1".parse().unwrap()], "{format}");
         assert_is_sample(&target.image("localhost/small:1").unwrap());
     }
+}
+
+#[test]
+fn an_archive_of_both_formats_with_an_index_inside_is_loaded() {
+    let Parts { manifest, config, layer } = Parts::new();
+    let path = |content: &[u8]| format!("blobs/sha256/{}", Digest::of(content).hex());
+    let entry = |content: &[u8], more: &str| {
+        let (digest, size) = (Digest::of(content), content.len());
+        format!(r#"{{"mediaType":"application/vnd.oci.image","digest":"{digest}","size":{size}{more}}}"#)
+    };
+    let amd64 = entry(&manifest, r#","platform":{"os":"linux","architecture":"amd64"}"#);
+    let absent = entry(b"not in the archive", r#","platform":{"os":"linux","architecture":"arm64"}"#);
+    let inner = format!(r#"{{"schemaVersion":2,"manifests":[{absent},{amd64}]}}"#).into_bytes();
+    let names = r#","annotations":{"io.containerd.image.name":"docker.io/team/both:1","org.opencontainers.image.ref.name":"1"}"#;
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entry(&inner, names)).into_bytes();
+    let list = format!(
+        r#"[{{"Config":"{}","RepoTags":["team/both:1"],"Layers":["{}"]}}]"#,
+        path(&config),
+        path(&layer)
+    );
+    let bytes = tar_with(&[
+        (&path(&layer), &layer),
+        (&path(&config), &config),
+        (&path(&manifest), &manifest),
+        (&path(&inner), &inner),
+        ("index.json", &index),
+        ("manifest.json", list.as_bytes()),
+        ("oci-layout", b"{}"),
+    ]);
+    let target = TestStore::new();
+    let loaded = load(&target.store, bytes.as_slice(), &options()).unwrap();
+    assert_eq!(loaded[0].manifest_digest, Digest::of(&manifest));
+    assert_eq!(target.image("team/both:1").unwrap().layers[0].digest, Digest::of(&layer));
+    assert_eq!(target.count("blobs/sha256"), 3);
+
+    let arm64 = LoadOptions { platform: "linux/arm64".parse().unwrap(), name: None };
+    let error = load(&target.store, bytes.as_slice(), &arm64).unwrap_err();
+    assert!(matches!(error, LoadError::Missing { .. }), "{error}");
+    let s390x = LoadOptions { platform: "linux/s390x".parse().unwrap(), name: None };
+    let error = load(&target.store, bytes.as_slice(), &s390x).unwrap_err();
+    assert!(error.to_string().ends_with("only for `linux/arm64`, `linux/amd64`"), "{error}");
+}
+
+#[test]
+fn one_name_is_not_given_to_several_images() {
+    let sample = Sample::new();
+    let other = sample.layout();
+    run(tool("umoci", "umoci")
+        .args(["config", "--config.user", "7", "--tag", "second", "--image"])
+        .arg(format!("{}:small", other.display())));
+    let named = LoadOptions { name: Some("mine:2".parse().unwrap()), ..options() };
+    let target = TestStore::new();
+    let error = load_path(&target.store, &other, &named).unwrap_err();
+    assert!(matches!(error, LoadError::OneName { count: 2, .. }), "{error}");
+    assert_eq!(load_path(&target.store, &other, &options()).unwrap().len(), 2);
 }
 
 #[test]

@@ -81,6 +81,14 @@ fn an_image_is_pulled_once_and_then_works_offline() {
 }
 
 #[test]
+fn a_pull_can_be_given_to_any_thread() {
+    fn given(_: impl Future + Send) {}
+    let target = TestStore::new();
+    let (name, platform, options) = ("small".parse().unwrap(), Platform::of_host(), anonymous());
+    given(pull(&target.store, &name, &platform, &options, &Silent));
+}
+
+#[test]
 fn what_is_in_the_store_is_not_pulled_again() {
     let (registry, name) = filled(&[]);
     let target = TestStore::new();
