@@ -1,2 +1,80 @@
-//! Command line.
-fn main() {}
+//! `microagent`: words in, words out.
+//!
+//! ```text
+//! arguments ──▶ args (what was typed) ──▶ one verb, one file ──▶ library calls ──▶ exit code
+//!                                              │
+//!                  output: data to stdout      ├── failure: what failed, why, what to do
+//!                  progress: talk to stderr    └── terminal: raw mode, size, signals
+//! ```
+//!
+//! This crate decides nothing about workspaces; it translates. It is the only one that prints.
+
+mod args;
+mod completion;
+mod exit;
+mod failure;
+mod image_verbs;
+mod kernel_verbs;
+mod output;
+mod progress;
+mod pull;
+mod run;
+mod signals;
+mod standard_streams;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, ImageVerb, Verb};
+use exit::Exit;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return failure::usage(&error).into(),
+    };
+    start_log(args.global.verbose);
+    let format = args.global.format();
+    let exit = match dispatch(args) {
+        Ok(exit) => exit,
+        Err(failure) => failure::print(&failure, format),
+    };
+    exit.into()
+}
+
+fn dispatch(args: Args) -> Result<Exit, Failure> {
+    let global = args.global;
+    match args.verb {
+        Verb::Run(run) => run::run(&global, run),
+        Verb::Pull(pull) | Verb::Image(ImageVerb::Pull(pull)) => pull::pull(&global, &pull),
+        Verb::Load(load) | Verb::Image(ImageVerb::Load(load)) => image_verbs::load(&global, &load),
+        Verb::Images(list) | Verb::Image(ImageVerb::List(list)) => image_verbs::list(&global, &list),
+        Verb::Kernel(kernel) => kernel_verbs::kernel(&global, kernel),
+        Verb::Completion(completion) => Ok(completion::print(&completion)),
+        Verb::Version => Ok(output::version()),
+        Verb::GuardTerminal => Ok(terminal::guard()),
+    }
+}
+
+/// `-v` tells what is decided, `-vv` what is done; `MICROAGENT_LOG` says it in detail.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = std::env::var("MICROAGENT_LOG").unwrap_or_else(|_| level.to_owned());
+    if filter == "off" {
+        return;
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}

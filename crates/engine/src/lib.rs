@@ -5,9 +5,8 @@
 //!
 //! ```text
 //! VmSpec ──launch──▶ Machine
-//!                    ├── agent      the guest's end of the protocol, as a stream
-//!                    ├── console    what the serial console says, as a stream
-//!                    └── ended()    how and why it ended
+//!                    ├── take_streams()  the guest's end of the protocol, and its serial console
+//!                    └── ended()         how and why it ended
 //! ```
 //!
 //! A machine never outlives its owner: it ends when the value is dropped, and also when the process that

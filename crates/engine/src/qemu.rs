@@ -28,10 +28,6 @@ const GREETING_DEADLINE: Duration = Duration::from_secs(20);
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine {
-    /// The guest's end of the protocol; readable and writable from the start, however far the guest is.
-    pub agent: UnixStream,
-    /// What the serial console says. The guest waits if nobody reads it.
-    pub console: UnixStream,
     process: Process,
     qmp: Qmp,
 }
@@ -115,12 +111,18 @@ pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
         Ok(Err(error)) => return Err(LaunchError::Control(error.to_string())),
         Err(_) => return Err(LaunchError::Silent { last_words: process.last_words() }),
     };
-    let agent = process.agent.take().expect("a new process has the guest's port");
-    let console = process.console.take().expect("a new process has a console");
-    Ok(Machine { agent, console, process, qmp })
+    Ok(Machine { process, qmp })
 }
 
 impl Machine {
+    /// The streams between the guest and us; to be taken once.
+    ///
+    /// First the guest's port, writable from the start, however far the guest is. Second what the serial
+    /// console says; the guest waits if nobody reads it.
+    pub fn take_streams(&mut self) -> (UnixStream, UnixStream) {
+        self.process.streams.take().expect("the streams of a machine are taken once")
+    }
+
     /// Waits for the machine's end. Cancel-safe: it may be called again.
     pub async fn ended(&mut self) -> Ended {
         let reason = self.qmp.shutdown_reason().await;

@@ -20,7 +20,7 @@ mod scratch;
 pub use lock::{Exclusive, LockError, Shared};
 pub use name::{InvalidName, Name};
 pub use record::{Record, RecordError, read_record, write_record};
-pub use scratch::{Scratch, replace_file, sync_directory};
+pub use scratch::{Scratch, Unfinished, replace_file, sync_directory};
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::{Exclusive, Home};
 
@@ -70,6 +74,56 @@ fn is_old(path: &Path) -> bool {
     age.and_then(|time| time.elapsed().ok()).is_some_and(|elapsed| elapsed.as_secs() > 60)
 }
 
+/// A file in the making: until it is put in its place it has no name, so a crash leaves nothing.
+///
+/// Where the file system cannot make files without a name, a scratch directory takes its place.
+#[derive(Debug)]
+pub struct Unfinished {
+    file: File,
+    named: Option<(Scratch, PathBuf)>,
+}
+
+impl Unfinished {
+    /// Makes an empty file that can later be placed in `directory`, which is part of `home`.
+    pub fn new(home: &Home, directory: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Ok(Self { file: file.into(), named: None }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let scratch = Scratch::new(home)?;
+                let path = scratch.path().join("unfinished");
+                let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+                Ok(Self { file, named: Some((scratch, path)) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The file, open for reading and writing.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Puts the file in its place, durably. If one is there already, that one stays.
+    pub fn place(self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        let linked = match &self.named {
+            Some((_, from)) => std::fs::hard_link(from, path),
+            None => link_by_descriptor(&self.file, path),
+        };
+        match linked {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            outcome => outcome?,
+        }
+        sync_directory(path.parent().expect("a file of ours has a directory"))
+    }
+}
+
+fn link_by_descriptor(file: &File, path: &Path) -> io::Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, from, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
 /// Replaces the file at `path` with `content`, atomically and durably; it is readable by its owner only.
 pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let parent = path.parent().expect("a file of ours has a directory");
@@ -88,6 +142,21 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unfinished_file_has_no_name_until_it_is_placed() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(parent.path())).unwrap();
+        let count = || std::fs::read_dir(home.rootfs()).unwrap().count();
+        let unfinished = Unfinished::new(&home, &home.rootfs()).unwrap();
+        { unfinished.file() }.write_all(b"x").unwrap();
+        assert_eq!(count(), 0);
+        let path = home.rootfs().join("done");
+        unfinished.place(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
+        Unfinished::new(&home, &home.rootfs()).unwrap().place(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    }
 
     #[test]
     fn scratch_space_of_a_dead_maker_is_removed_by_the_next() {

@@ -1,1 +1,33 @@
 //! The persistent unit, its lifecycle, and one-shot runs.
+//!
+//! ```text
+//! run ──▶ boot ──▶ agent ──▶ process
+//!          │         └ requests and streams, over the guest's port
+//!          ├ root    layers become one EROFS, kept by chain ID
+//!          ├ disk    a blank ext4, copied by its data extents
+//!          └ initramfs  our init and the kernel's modules, kept by content
+//! ```
+//!
+//! Nothing here prints or knows of terminals: whoever runs something gives it streams, and gets words back as
+//! values.
+
+pub mod agent;
+mod boot;
+mod command;
+mod disk;
+mod initramfs;
+mod name;
+mod record;
+mod root;
+mod run;
+mod streams;
+
+pub use boot::{BootError, Machine as MachineSettings, Network};
+pub use command::{CommandError, Overrides};
+pub use disk::{DiskError, DiskSize, InvalidDiskSize};
+pub use initramfs::InitramfsError;
+pub use name::random_name;
+pub use record::{KeepError, WorkspaceRecord};
+pub use root::RootError;
+pub use run::{Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Step, prepare};
+pub use streams::{Input, Streams};

@@ -24,8 +24,8 @@ pub(super) struct Process {
     last_words: Arc<Mutex<Tail>>,
     listener: tokio::task::JoinHandle<()>,
     pub(super) control: Option<UnixStream>,
-    pub(super) console: Option<UnixStream>,
-    pub(super) agent: Option<UnixStream>,
+    /// The guest's port and the console.
+    pub(super) streams: Option<(UnixStream, UnixStream)>,
 }
 
 /// Starts QEMU for `spec`.
@@ -56,14 +56,7 @@ pub(super) fn start(spec: VmSpec) -> Result<Process, LaunchError> {
     let last_words = Arc::new(Mutex::new(Tail::new(8 * 1024)));
     let stderr = child.stderr.take().expect("standard error is a pipe");
     let listener = tokio::spawn(listen(stderr, Arc::clone(&last_words)));
-    Ok(Process {
-        child,
-        last_words,
-        listener,
-        control: Some(control),
-        console: Some(console),
-        agent: Some(agent),
-    })
+    Ok(Process { child, last_words, listener, control: Some(control), streams: Some((agent, console)) })
 }
 
 fn channel() -> std::io::Result<(UnixStream, OwnedFd)> {

@@ -1,0 +1,347 @@
+//! What was typed.
+#![allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use engine::{MemorySize, Requested};
+use home::Name;
+use image::{Platform, Reference};
+use kernel::Release;
+use workspace::DiskSize;
+
+use crate::output::Format;
+
+/// Run any OCI image in a microVM of its own, as you would run a container
+#[derive(Debug, Parser)]
+#[command(name = "microagent", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Keep all state in this directory
+    #[arg(long, global = true, value_name = "DIR", env = "MICROAGENT_HOME", hide_env = true)]
+    pub(crate) home: Option<PathBuf>,
+    /// Print one JSON document instead of text (also: `MICROAGENT_OUTPUT=json`)
+    #[arg(long, global = true)]
+    json: bool,
+    /// Before the command: say what is decided; twice: what is done
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl Global {
+    pub(crate) fn format(&self) -> Format {
+        let asked = std::env::var_os("MICROAGENT_OUTPUT").is_some_and(|value| value == "json");
+        if self.json || asked { Format::Json } else { Format::Text }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it")]
+pub(crate) enum Verb {
+    /// Run a command in a new microVM
+    Run(RunArgs),
+    /// Fetch an image from a registry
+    Pull(PullArgs),
+    /// Load images from an archive or directory
+    Load(LoadArgs),
+    /// List images
+    Images(ListArgs),
+    /// Manage images
+    #[command(subcommand)]
+    Image(ImageVerb),
+    /// Manage guest kernels
+    #[command(subcommand)]
+    Kernel(KernelVerb),
+    /// Print a shell's completion script
+    Completion(CompletionArgs),
+    /// Print the version
+    Version,
+    /// Restore the terminal on standard input when the process that started this one is gone
+    #[command(hide = true, name = "guard-terminal")]
+    GuardTerminal,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageVerb {
+    /// List images
+    #[command(alias = "ls")]
+    List(ListArgs),
+    /// Fetch an image from a registry
+    Pull(PullArgs),
+    /// Load images from an archive or directory
+    Load(LoadArgs),
+}
+
+/// Run a command in a new microVM
+///
+/// The image is fetched if it is not there. The command's output, errors and exit code are its own;
+/// everything it changed is gone afterwards, unless --keep is given.
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:
+  microagent run debian:12 uname -a
+  echo hello | microagent run -i busybox cat
+  microagent run -it --memory 2g debian:12 bash"
+)]
+pub(crate) struct RunArgs {
+    /// The image, as Docker names it
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: Reference,
+    /// The command and its arguments; the image's own if absent
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+
+    /// Pass standard input to the command
+    #[arg(short, long, help_heading = "Streams")]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long, help_heading = "Streams")]
+    pub(crate) tty: bool,
+
+    /// Set an environment variable; without a value, pass on this one's
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Command")]
+    pub(crate) env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE", help_heading = "Command")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// The working directory
+    #[arg(short, long, value_name = "DIR", help_heading = "Command")]
+    pub(crate) workdir: Option<OsString>,
+    /// The user, and group, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Command")]
+    pub(crate) user: Option<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "PROGRAM", help_heading = "Command")]
+    pub(crate) entrypoint: Option<OsString>,
+    /// End the command after this long, with exit code 124 (as in 90, 1.5s, 10m, 2h)
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Command")]
+    pub(crate) timeout: Option<Duration>,
+    /// How long the command has to end when it is asked to
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10", help_heading = "Command")]
+    pub(crate) stop_timeout: Duration,
+
+    /// The workspace's name; one is made up if absent
+    #[arg(long, help_heading = "Workspace")]
+    pub(crate) name: Option<Name>,
+    /// Keep the workspace and its disk when the command ends
+    #[arg(long, conflicts_with = "rm", help_heading = "Workspace")]
+    pub(crate) keep: bool,
+    /// Remove the workspace when the command ends (the default)
+    #[arg(long, help_heading = "Workspace")]
+    pub(crate) rm: bool,
+    /// The size of the workspace's disk; it takes space as it is written
+    #[arg(long, value_name = "SIZE", default_value_t, help_heading = "Workspace")]
+    pub(crate) disk_size: DiskSize,
+
+    /// The guest's memory
+    #[arg(short, long, value_name = "SIZE", default_value = "1g", help_heading = "Machine")]
+    pub(crate) memory: MemorySize,
+    /// The number of virtual CPUs
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = parse_cpus, help_heading = "Machine")]
+    pub(crate) cpus: u32,
+    /// The guest's host name
+    #[arg(short = 'h', long, value_name = "NAME", value_parser = parse_hostname, help_heading = "Machine")]
+    pub(crate) hostname: Option<String>,
+    /// The network: `user` reaches out, `isolated` has none
+    #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
+    pub(crate) network: NetworkChoice,
+    /// What runs the guest's code: `auto`, `kvm` or `tcg`
+    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Machine")]
+    pub(crate) accel: Requested,
+    /// The release of the guest kernel
+    #[arg(long, value_name = "RELEASE", help_heading = "Machine")]
+    pub(crate) kernel: Option<Release>,
+
+    /// When to fetch the image
+    #[arg(long, value_enum, default_value_t, help_heading = "Image")]
+    pub(crate) pull: PullPolicy,
+    /// The platform to choose from a multi-platform image
+    #[arg(long, value_name = "OS/ARCH", help_heading = "Image")]
+    pub(crate) platform: Option<Platform>,
+
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help, help_heading = "Global options")]
+    help: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkChoice {
+    #[default]
+    User,
+    Isolated,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicy {
+    /// If it is not there.
+    #[default]
+    Missing,
+    /// Every time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// Fetch an image from a registry
+#[derive(Debug, clap::Args)]
+pub(crate) struct PullArgs {
+    /// The image, as Docker names it
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: Reference,
+    /// The platform to choose from a multi-platform image
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// Load images from an archive or directory
+///
+/// Takes what `docker save` and `podman save` write, and OCI image layouts as a tar (compressed or not) or as
+/// a directory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  docker save debian:12 | microagent load
+  microagent load --input ./oci-layout --name mine:1")]
+pub(crate) struct LoadArgs {
+    /// The archive or directory; standard input if absent
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) input: Option<PathBuf>,
+    /// Name the image so, in place of its own names
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) name: Option<Reference>,
+    /// The platform to choose from a multi-platform image
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// List images
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Print image IDs only
+    #[arg(long)]
+    pub(crate) ids: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KernelVerb {
+    /// Install a guest kernel; from the distribution if nothing else is said
+    Install(KernelInstallArgs),
+    /// List guest kernels
+    #[command(alias = "ls")]
+    List,
+    /// Choose the guest kernel that `run` boots
+    Use {
+        /// Its release, as `kernel list` shows it
+        release: Release,
+    },
+}
+
+/// Install a guest kernel
+///
+/// Without options, the distribution's package is fetched with apt. No root is needed, and nothing outside
+/// this program's own directory changes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KernelInstallArgs {
+    /// The package to fetch, in place of the distribution's usual one for virtual machines
+    #[arg(value_name = "PACKAGE", conflicts_with_all = ["deb", "from_host", "vmlinuz"])]
+    pub(crate) package: Option<String>,
+    /// Install from package files
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["from_host", "vmlinuz"])]
+    pub(crate) deb: Vec<PathBuf>,
+    /// Install the kernel that runs this host
+    #[arg(long, conflicts_with = "vmlinuz")]
+    pub(crate) from_host: bool,
+    /// Install this kernel image
+    #[arg(long, value_name = "FILE", requires = "modules")]
+    pub(crate) vmlinuz: Option<PathBuf>,
+    /// The kernel image's modules: a directory like /lib/modules/RELEASE
+    #[arg(long, value_name = "DIR", requires = "vmlinuz")]
+    pub(crate) modules: Option<PathBuf>,
+}
+
+/// Print a shell's completion script
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("`{text}` is not a time; write it like `90`, `1.5s`, `10m` or `2h`");
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1.0),
+        Some(b'm') => (&text[..text.len() - 1], 60.0),
+        Some(b'h') => (&text[..text.len() - 1], 3600.0),
+        _ => (text, 1.0),
+    };
+    let number: f64 = digits.parse().map_err(|_| invalid())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|_| invalid())
+}
+
+fn parse_cpus(text: &str) -> Result<u32, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.fract() != 0.0 => Err("a virtual CPU is whole; round up".to_owned()),
+        Ok(number) if (1.0..=64.0).contains(&number) => text.parse().map_err(|_| "write a number".to_owned()),
+        _ => Err("a machine has 1 to 64 virtual CPUs".to_owned()),
+    }
+}
+
+/// Longer names do not fit the kernel's; others would break /etc/hosts.
+fn parse_hostname(text: &str) -> Result<String, String> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    if (1..=63).contains(&text.len()) && text.bytes().all(valid) && !text.starts_with(['-', '.']) {
+        return Ok(text.to_owned());
+    }
+    Err("a host name has 1 to 63 letters, digits, `-` or `.`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_image_is_the_commands() {
+        let args = Args::try_parse_from(["microagent", "run", "-i", "busybox", "ls", "-t", "--rm"]).unwrap();
+        let Verb::Run(run) = args.verb else { panic!("run") };
+        assert!(run.interactive && !run.tty && !run.rm);
+        assert_eq!(run.command, ["ls", "-t", "--rm"]);
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_time("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_time("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_time("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "s", "-1", "x", "1d", "inf", "nan"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn virtual_cpus_are_whole() {
+        assert_eq!(parse_cpus("2"), Ok(2));
+        for bad in ["0", "1.5", "65", "x", ""] {
+            assert!(parse_cpus(bad).is_err(), "{bad}");
+        }
+    }
+}

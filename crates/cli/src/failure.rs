@@ -1,0 +1,121 @@
+//! Errors in words: what failed, on which object, why, and what to do next. The one place that prints them.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::output::Format;
+
+/// An error on its way to the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: &'static str,
+    message: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+/// The error document of `--json`; a contract.
+#[derive(Serialize)]
+struct Document<'a> {
+    error: Body<'a>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    kind: &'a str,
+    message: &'a str,
+    hint: Option<&'a str>,
+    retryable: bool,
+}
+
+impl Failure {
+    /// A failure because of `error` and the errors behind it.
+    pub(crate) fn new(kind: &'static str, error: &(dyn Error + 'static)) -> Self {
+        Self { kind, message: chain(error), hint: None, exit: Exit::Failed }
+    }
+
+    /// What was asked for makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { kind: "usage", message: message.into(), hint: None, exit: Exit::Usage }
+    }
+
+    /// With advice.
+    pub(crate) fn hint(mut self, hint: Option<impl Into<String>>) -> Self {
+        self.hint = hint.map(Into::into);
+        self
+    }
+
+    /// With another exit code.
+    pub(crate) fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+}
+
+/// The error and what is behind it, outermost first; an error that only repeats the one before is left out.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        if !text.ends_with(&message) {
+            let _ = write!(text, ": {message}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Prints a failure and tells the exit code.
+pub(crate) fn print(failure: &Failure, format: Format) -> Exit {
+    match format {
+        Format::Json => {
+            let retryable = matches!(failure.kind, "unreachable" | "busy");
+            let body = Body {
+                kind: failure.kind,
+                message: &failure.message,
+                hint: failure.hint.as_deref(),
+                retryable,
+            };
+            let document = serde_json::to_string(&Document { error: body }).expect("errors are plain data");
+            crate::output::talk(&document);
+        }
+        Format::Text => {
+            crate::output::talk(&format!("microagent: {}", failure.message));
+            if let Some(hint) = &failure.hint {
+                crate::output::talk(&format!("hint: {hint}"));
+            }
+        }
+    }
+    failure.exit
+}
+
+/// Prints what clap has to say: help and version to standard output, mistakes to standard error.
+pub(crate) fn usage(error: &clap::Error) -> Exit {
+    // A broken standard stream leaves nobody to tell.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Success;
+    }
+    // A mistake in `run` looks like any other failure of `run` to whoever called it.
+    let is_run = std::env::args_os().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    if is_run.is_some_and(|verb| verb == "run") { Exit::RunFailed } else { Exit::Usage }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed to open `x`")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_message_names_its_causes_once() {
+        let inner = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
+        assert_eq!(chain(&Outer(inner)), "failed to open `x`: no such file");
+    }
+}

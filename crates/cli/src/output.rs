@@ -1,0 +1,79 @@
+//! Data to standard output, talk to standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing happens")]
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+/// How data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Writes a line of talk.
+pub(crate) fn talk(line: &str) {
+    // A closed standard error leaves nobody to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Writes a line of data. A reader that has gone away, as `head` does, is no failure.
+pub(crate) fn data(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Writes one JSON document.
+pub(crate) fn json(document: &impl Serialize) {
+    data(&serde_json::to_string_pretty(document).expect("documents are plain data"));
+}
+
+/// Writes rows under their headings, each column as wide as its widest cell.
+pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([headings[column].len()]).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: &[String; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    data(&line(&headings.map(str::to_owned)));
+    for row in rows {
+        data(&line(row));
+    }
+}
+
+/// Writes this program's version.
+pub(crate) fn version() -> Exit {
+    data(&format!("microagent {}", env!("CARGO_PKG_VERSION")));
+    Exit::Success
+}
+
+/// A number of bytes as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_are_decimal_like_dockers() {
+        assert_eq!(super::size(999), "999 B");
+        assert_eq!(super::size(1500), "1.5 kB");
+        assert_eq!(super::size(476_000_000), "476.0 MB");
+    }
+}

@@ -1,0 +1,123 @@
+//! Progress on standard error: only on a terminal, and only for what takes a while.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use image::{Digest, PullProgress};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::Global;
+
+/// What is done sooner needs no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Draws bars, or nothing.
+pub(crate) struct Progress {
+    bars: MultiProgress,
+    started: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(global: &Global) -> Self {
+        let shown = !global.quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), started: Instant::now(), shown }
+    }
+
+    /// A bar of bytes.
+    fn bytes(&self, label: String, total: u64) -> Option<ProgressBar> {
+        self.is_due().then(|| {
+            let style = "{prefix:24} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
+            let style = ProgressStyle::with_template(style).expect("the template is valid");
+            self.bars.add(ProgressBar::new(total).with_prefix(label).with_style(style.progress_chars("=> ")))
+        })
+    }
+
+    /// A line with a moving mark.
+    fn line(&self, text: String) -> ProgressBar {
+        let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
+        let bar = self.bars.add(ProgressBar::new_spinner().with_message(text).with_style(style));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    }
+
+    fn is_due(&self) -> bool {
+        self.shown && self.started.elapsed() >= PATIENCE
+    }
+
+    /// Removes all bars.
+    pub(crate) fn clear(&self) {
+        // A terminal that has gone away needs no clearing.
+        let _ = self.bars.clear();
+    }
+}
+
+/// One activity after another, each shown once it takes a while.
+pub(crate) struct Steps {
+    progress: Progress,
+    current: Option<ProgressBar>,
+}
+
+impl Steps {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self { progress: Progress::new(global), current: None }
+    }
+
+    /// So much of `total` bytes is done.
+    pub(crate) fn bytes(&mut self, label: &str, done: u64, total: u64) {
+        if self.current.is_none() {
+            self.current = self.progress.bytes(label.to_owned(), total);
+        }
+        if let Some(bar) = &self.current {
+            bar.set_position(done);
+        }
+    }
+
+    /// Another activity, of unknown length.
+    pub(crate) fn activity(&mut self, text: &str) {
+        self.done();
+        if self.progress.shown {
+            self.current = Some(self.progress.line(text.to_owned()));
+        }
+    }
+
+    /// Removes what is shown.
+    pub(crate) fn done(&mut self) {
+        if let Some(bar) = self.current.take() {
+            bar.finish_and_clear();
+        }
+        self.progress.clear();
+    }
+}
+
+/// A bar for each layer of a pull.
+pub(crate) struct LayerBars {
+    progress: Progress,
+    bars: Mutex<HashMap<Digest, ProgressBar>>,
+}
+
+impl LayerBars {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self { progress: Progress::new(global), bars: Mutex::default() }
+    }
+}
+
+impl PullProgress for LayerBars {
+    fn layer(&self, digest: &Digest, so_far: u64, total: u64) {
+        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        if !bars.contains_key(digest) {
+            let Some(bar) = self.progress.bytes(digest.hex()[..12].to_owned(), total) else { return };
+            bars.insert(*digest, bar);
+        }
+        bars[digest].set_position(so_far);
+    }
+}
+
+impl Drop for LayerBars {
+    fn drop(&mut self) {
+        self.progress.clear();
+    }
+}

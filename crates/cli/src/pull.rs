@@ -1,0 +1,83 @@
+//! `pull`: an image from a registry into the store.
+
+use image::{Image, Platform, PullError, PullOptions, Reference, Store};
+use serde::Serialize;
+
+use crate::args::{Global, PullArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::progress::LayerBars;
+
+/// What `pull --json` prints; a contract.
+#[derive(Serialize)]
+struct Pulled {
+    image: String,
+    digest: String,
+    platform: String,
+    size: u64,
+}
+
+pub(crate) fn pull(global: &Global, args: &PullArgs) -> Result<Exit, Failure> {
+    let store = open_store(global)?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
+    let image = fetch(global, &store, &args.image, &platform)?;
+    let pulled = Pulled {
+        image: args.image.full(),
+        digest: image.manifest_digest.to_string(),
+        platform: image.platform().to_string(),
+        size: image.size(),
+    };
+    match global.format() {
+        Format::Json => output::json(&pulled),
+        Format::Text => {
+            output::talk(&format!("{} ({}, {})", pulled.digest, pulled.platform, output::size(pulled.size)));
+            output::data(&pulled.image);
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// Fetches an image, with a bar for each layer.
+pub(crate) fn fetch(
+    global: &Global,
+    store: &Store,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Image, Failure> {
+    let bars = LayerBars::new(global);
+    let options = PullOptions::default();
+    let outcome = runtime()?.block_on(image::pull(store, reference, platform, &options, &bars));
+    drop(bars);
+    outcome.map_err(|error| Failure::new(kind(&error), &error).hint(error.hint()))
+}
+
+fn kind(error: &PullError) -> &'static str {
+    match error {
+        PullError::NotFound { .. } => "image_not_found",
+        PullError::Unauthorized { .. } => "unauthorized",
+        PullError::Unreachable { .. } => "unreachable",
+        _ => "pull_failed",
+    }
+}
+
+/// Opens the state directory.
+pub(crate) fn open_home(global: &Global) -> Result<home::Home, Failure> {
+    home::Home::open(global.home.as_deref()).map_err(|error| {
+        Failure::new("home", &error).hint(Some("name a directory of your own with --home or MICROAGENT_HOME"))
+    })
+}
+
+/// Opens the image store.
+pub(crate) fn open_store(global: &Global) -> Result<Store, Failure> {
+    let home = open_home(global)?;
+    Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))
+}
+
+/// The runtime for what waits on many things at once. It drives everything on the calling thread.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("system", &error))
+}

@@ -1,0 +1,190 @@
+//! `run`: one command in a new microVM.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use home::Home;
+use image::{Image, Platform, Store};
+use proto::SpawnFailureKind;
+use workspace::{
+    Afterwards, Finished, Input, MachineSettings, Network, Overrides, RunError, RunRequest, Step, Streams,
+};
+
+use crate::args::{Global, NetworkChoice, PullPolicy, RunArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::progress::Steps;
+use crate::pull::{fetch, open_home, runtime};
+use crate::standard_streams::Standard;
+use crate::terminal::{self, RawMode};
+use crate::{output, signals};
+
+pub(crate) fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
+    run_inner(global, args).map_err(|failure| failure.exit(Exit::RunFailed))
+}
+
+fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
+    if args.tty && args.interactive && !terminal::is_input() {
+        return Err(Failure::usage("cannot give the command a terminal: standard input is none")
+            .hint(Some("leave out -t to pass on standard input as it is")));
+    }
+    let keep = args.keep;
+    let home = open_home(global)?;
+    let image = find_image(global, &home, &args)?;
+    let request = request(args, image)?;
+    let name = request.name.clone();
+    let raw = request.terminal.is_some() && request.interactive;
+    let streams = streams(&request).map_err(|error| Failure::new("system", &error))?;
+
+    let mut steps = Steps::new(global);
+    let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, step))
+        .map_err(|error| failure(&error))?;
+    let mut raw_mode = None;
+    let finished = runtime()?.block_on(async {
+        let controls = signals::watch().map_err(|error| Failure::new("system", &error))?;
+        let mut observe = |step| {
+            show(&mut steps, step);
+            if step == Step::Running && raw {
+                raw_mode = RawMode::enter().ok();
+            }
+        };
+        prepared.run(streams, controls, &mut observe).await.map_err(|error| failure(&error))
+    });
+    drop(raw_mode);
+    steps.done();
+    if keep {
+        output::talk(&format!("kept workspace {name}"));
+    }
+    Ok(exit(&finished?))
+}
+
+fn find_image(global: &Global, home: &Home, args: &RunArgs) -> Result<Image, Failure> {
+    let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
+    if args.pull == PullPolicy::Always {
+        return fetch(global, &store, &args.image, &platform);
+    }
+    let found = store.find(&args.image, &platform).map_err(|error| Failure::new("image_store", &error))?;
+    match (found, args.pull) {
+        (Some(image), _) => Ok(image),
+        (None, PullPolicy::Never) => {
+            let message = format!("image `{}` is not in the store, and --pull never was given", args.image);
+            Err(Failure::new("image_not_found", &Absent(message))
+                .hint(Some(format!("fetch it: microagent pull {}", args.image))))
+        }
+        (None, _) => fetch(global, &store, &args.image, &platform),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Absent(String);
+
+fn request(args: RunArgs, image: Image) -> Result<RunRequest, Failure> {
+    let environment = environment(&args)?;
+    let terminal = args.tty.then(terminal::size);
+    Ok(RunRequest {
+        image,
+        command: Overrides {
+            command: args.command,
+            entrypoint: args.entrypoint,
+            environment,
+            directory: args.workdir,
+            user: args.user,
+        },
+        machine: MachineSettings {
+            acceleration: args.accel,
+            cpus: args.cpus,
+            memory: args.memory,
+            kernel: args.kernel,
+            network: match args.network {
+                NetworkChoice::User => Network::User,
+                NetworkChoice::Isolated => Network::Isolated,
+            },
+        },
+        name: args.name.unwrap_or_else(workspace::random_name),
+        hostname: args.hostname,
+        terminal,
+        interactive: args.interactive,
+        afterwards: if args.keep { Afterwards::Keep } else { Afterwards::Remove },
+        disk_size: args.disk_size,
+        timeout: args.timeout,
+        grace: args.stop_timeout,
+    })
+}
+
+fn streams(request: &RunRequest) -> std::io::Result<Streams> {
+    let input = if request.interactive { Input::Stream(Box::new(Standard::input()?)) } else { Input::None };
+    Ok(Streams { input, stdout: Box::new(Standard::output()?), stderr: Box::new(Standard::error()?) })
+}
+
+/// `--env-file` first, then `-e`, so that what is nearer wins.
+fn environment(args: &RunArgs) -> Result<Vec<OsString>, Failure> {
+    let mut entries = Vec::new();
+    for path in &args.env_file {
+        let text = std::fs::read(path).map_err(|error| {
+            Failure::usage(format!("cannot read the environment file `{}`: {error}", path.display()))
+        })?;
+        let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_start);
+        let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let settings = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
+        entries.extend(settings.filter_map(|line| with_value(OsStr::from_bytes(line))));
+    }
+    entries.extend(args.env.iter().filter_map(|entry| with_value(entry)));
+    match entries.iter().find(|entry| entry.as_bytes().starts_with(b"=")) {
+        Some(entry) => {
+            Err(Failure::usage(format!("the environment variable `{}` has no name", entry.display())))
+        }
+        None => Ok(entries),
+    }
+}
+
+/// A name without a value takes this process's, if it has one.
+fn with_value(entry: &OsStr) -> Option<OsString> {
+    if entry.as_bytes().contains(&b'=') {
+        return Some(entry.to_owned());
+    }
+    let mut with_value = entry.as_bytes().to_vec();
+    with_value.push(b'=');
+    with_value.extend(std::env::var_os(entry)?.into_vec());
+    Some(OsString::from_vec(with_value))
+}
+
+fn show(steps: &mut Steps, step: Step) {
+    match step {
+        Step::Converting { bytes, total } => steps.bytes("preparing the image", bytes, total),
+        Step::Booting => steps.activity("booting"),
+        Step::Running => steps.done(),
+    }
+}
+
+fn failure(error: &RunError) -> Failure {
+    let kind = match error {
+        RunError::Command(_) | RunError::NameTaken(_) => "usage",
+        RunError::Root { .. } => "image_unusable",
+        RunError::Boot(workspace::BootError::NoKernel) => "no_kernel",
+        RunError::Boot(_) => "boot_failed",
+        RunError::MachineEnded(_) => "machine_ended",
+        _ => "run_failed",
+    };
+    Failure::new(kind, error).hint(error.hint())
+}
+
+fn exit(finished: &Finished) -> Exit {
+    match finished {
+        Finished::Exited(status) => Exit::Guest(*status),
+        Finished::TimedOut => {
+            output::talk("microagent: the command took longer than its --timeout and was ended");
+            Exit::TimedOut
+        }
+        Finished::Interrupted(signal) => Exit::Signaled(*signal),
+        Finished::NotStarted(failure) => {
+            output::talk(&format!("microagent: cannot start {}", failure.reason));
+            match failure.kind {
+                SpawnFailureKind::NotFound => Exit::NotFound,
+                SpawnFailureKind::NotExecutable => Exit::NotInvocable,
+                SpawnFailureKind::Setup => Exit::RunFailed,
+            }
+        }
+    }
+}

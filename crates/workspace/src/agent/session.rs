@@ -1,0 +1,139 @@
+//! What a session knows: unanswered requests, processes, and how much each may still send.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use proto::{Decoder, Incoming, Outcome, OutputStream, ProcessId, ToHost, WINDOW};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{AgentError, ProcessEvent, Processes};
+
+/// A guest's reason may be shown to a person; more than this is noise.
+const LONGEST_REASON: usize = 1000;
+
+/// The state that the two directions of a session share.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub(super) requests: VecDeque<oneshot::Sender<Outcome>>,
+    processes: Processes,
+    last_id: u32,
+}
+
+/// A process that has not ended.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    events: mpsc::UnboundedSender<ProcessEvent>,
+    input_credit: Arc<Semaphore>,
+    /// How many bytes of each output stream may still come.
+    output_credit: [u32; 2],
+}
+
+/// Reads until the guest has greeted.
+pub(super) async fn greeting(
+    reader: &mut (impl AsyncRead + Unpin),
+    decoder: &mut Decoder,
+) -> Result<(), AgentError> {
+    let mut buffer = [0; 4096];
+    loop {
+        match decoder.next::<ToHost<'_>>().map_err(|error| AgentError::Protocol(error.to_string()))? {
+            Some(Incoming::Greeting(proto::VERSION)) => return Ok(()),
+            Some(Incoming::Greeting(guest)) => {
+                return Err(AgentError::Version { guest, host: proto::VERSION });
+            }
+            Some(Incoming::Message(_)) => unreachable!("the decoder gives no message before a greeting"),
+            None => {}
+        }
+        match reader.read(&mut buffer).await {
+            Ok(0) => return Err(AgentError::Lost("its channel closed".to_owned())),
+            Ok(length) => decoder.push(&buffer[..length]),
+            Err(error) => return Err(AgentError::Lost(error.to_string())),
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn add_process(
+        &mut self,
+        events: mpsc::UnboundedSender<ProcessEvent>,
+        input_credit: Arc<Semaphore>,
+    ) -> ProcessId {
+        self.last_id += 1;
+        let id = ProcessId(self.last_id);
+        self.processes.insert(id, Tracked { events, input_credit, output_credit: [WINDOW; 2] });
+        id
+    }
+
+    pub(super) fn return_output_credit(&mut self, id: ProcessId, stream: OutputStream, bytes: u32) {
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.output_credit[stream as usize] += bytes;
+        }
+    }
+
+    /// Handles every complete message; the error is what the guest did wrong.
+    pub(super) fn receive(&mut self, decoder: &mut Decoder) -> Result<(), String> {
+        while let Some(incoming) = decoder.next::<ToHost<'_>>().map_err(|error| error.to_string())? {
+            match incoming {
+                Incoming::Greeting(_) => return Err("it greeted twice".to_owned()),
+                Incoming::Message(message) => self.handle(message)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, message: ToHost<'_>) -> Result<(), String> {
+        match message {
+            ToHost::Done(outcome) => {
+                let request = self.requests.pop_front().ok_or("it answered what nobody asked")?;
+                // Whoever asked may have given up.
+                let _ = request.send(outcome.map_err(|reason| shortened(&reason)));
+            }
+            ToHost::Spawned { process, .. } => self.tell(process, ProcessEvent::Started)?,
+            ToHost::SpawnFailed { process, mut failure } => {
+                failure.reason = shortened(&failure.reason);
+                self.tell(process, ProcessEvent::Failed(failure))?;
+                self.processes.remove(&process);
+            }
+            ToHost::Output { process, stream, data } => self.take_output(process, stream, data)?,
+            ToHost::Credit { process, bytes } => self.take_input_credit(process, bytes)?,
+            ToHost::Exited { process, status } => {
+                self.tell(process, ProcessEvent::Exited(status))?;
+                self.processes.remove(&process);
+            }
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, id: ProcessId) -> Result<&mut Tracked, String> {
+        self.processes.get_mut(&id).ok_or_else(|| format!("it spoke of process {}, which is not there", id.0))
+    }
+
+    fn tell(&mut self, id: ProcessId, event: ProcessEvent) -> Result<(), String> {
+        // Whoever listened may have gone.
+        let _ = self.process(id)?.events.send(event);
+        Ok(())
+    }
+
+    fn take_output(&mut self, id: ProcessId, stream: OutputStream, data: &[u8]) -> Result<(), String> {
+        let process = self.process(id)?;
+        let credit = &mut process.output_credit[stream as usize];
+        *credit = credit.checked_sub(data.len() as u32).ok_or("it sent more than it was allowed to")?;
+        let _ = process.events.send(ProcessEvent::Output(stream, data.to_vec()));
+        Ok(())
+    }
+
+    fn take_input_credit(&mut self, id: ProcessId, bytes: u32) -> Result<(), String> {
+        // Credit for the last input may cross the process's end.
+        let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
+        let on_the_way = WINDOW as usize - process.input_credit.available_permits().min(WINDOW as usize);
+        if bytes as usize > on_the_way {
+            return Err("it took more input than it was sent".to_owned());
+        }
+        process.input_credit.add_permits(bytes as usize);
+        Ok(())
+    }
+}
+
+fn shortened(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect()
+}

@@ -1,0 +1,73 @@
+//! The read-only root file system of an image: its layers as one EROFS, made once and kept by chain ID.
+
+use std::fs::File;
+use std::path::Path;
+
+use home::{Exclusive, Home, LockError, Unfinished};
+use image::Image;
+use rootfs::{ConvertError, LayerBlob, Limits};
+
+/// Why there is no root file system.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// The layers could not be merged.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// A file could not be made.
+    #[error("failed to keep the root file system")]
+    Io(#[from] std::io::Error),
+    /// The lock on its place failed.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+/// The root file system of `image`, made now if it is not there.
+///
+/// `progress` hears how many bytes of the layers are done.
+pub(crate) fn root_file_system(
+    home: &Home,
+    image: &Image,
+    progress: &mut dyn FnMut(u64),
+) -> Result<File, RootError> {
+    let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.bytes()).collect();
+    let path = home.rootfs().join(format!("{}.erofs", hex(&rootfs::chain_id(&diff_ids))));
+    if let Some(root) = open(&path)? {
+        return Ok(root);
+    }
+    let lock = Exclusive::wait(&path.with_extension("lock"))?;
+    // Whoever held the lock may have made it.
+    if open(&path)?.is_none() {
+        make(home, image, &path, progress)?;
+    }
+    lock.delete()?;
+    Ok(File::open(&path)?)
+}
+
+fn open(path: &Path) -> std::io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn make(home: &Home, image: &Image, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), RootError> {
+    let layers: Vec<_> = image.layers.iter().map(blob).collect();
+    let new = Unfinished::new(home, &home.rootfs())?;
+    rootfs::convert(&layers, new.file(), &Limits::default(), progress)?;
+    new.place(path)?;
+    Ok(())
+}
+
+fn blob(layer: &image::Layer) -> LayerBlob {
+    LayerBlob {
+        path: layer.path.clone(),
+        digest: layer.digest.bytes(),
+        diff_id: layer.diff_id.bytes(),
+        size: layer.size,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
