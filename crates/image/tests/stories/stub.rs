@@ -119,7 +119,7 @@ fn write(mut stream: &TcpStream, answer: Answer) -> std::io::Result<()> {
         Answer::Challenge(challenge) => {
             write!(
                 stream,
-                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n"
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             )
         }
         Answer::Stalled(body, length) => {
