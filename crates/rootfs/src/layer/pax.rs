@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn records_may_hold_any_bytes() {
         let mut found = Extensions::default();
-        found.apply(b"12 path=a\nb\n27 SCHILY.xattr.user.k=\0=\n\xff\n11 mtime=5\n").unwrap();
+        found.apply(b"12 path=a\nb\n28 SCHILY.xattr.user.k=\0=\n\xff\n11 mtime=5\n").unwrap();
         assert_eq!(found.path.unwrap(), b"a\nb");
         assert_eq!(found.xattrs, [(b"user.k".to_vec(), b"\0=\n\xff".to_vec())]);
         assert_eq!(found.mtime.unwrap().seconds, 5);

@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(parse_lines(b"2\n0\n10\n20\n5\n\0\0").unwrap(), [(0, 10), (20, 5)]);
         assert_eq!(parse_lines(b"0\n\0").unwrap(), []);
         assert_eq!(lines_wanted(b"7\n1").unwrap(), 15);
-        for bad in ["x\n", "18446744073709551615\n", "9223372036854775807\n"] {
+        for bad in ["x\n", "18446744073709551615\n", "9223372036854775808\n"] {
             assert!(lines_wanted(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse_lines(b"1\n0\nx\n").is_err());
