@@ -45,7 +45,8 @@ fn lower() -> Archive {
     let entries = vec![
         directory("./").mode(0o755).mtime(1_600_000_000),
         directory("etc"),
-        directory("usr").mode(0o2755).owner(0, 50),
+        directory("usr"),
+        directory("usr/local").mode(0o2755).owner(0, 50),
         directory("usr/bin"),
         symlink("bin", "usr/bin"),
         symlink("lib", "/usr/lib/../lib"),
@@ -136,9 +137,10 @@ fn umoci_makes_the_same_files() {
     assert!(theirs.len() > 600);
 }
 
-/// Takes the times away from directories that no layer describes: `umoci` gives them the present.
+/// Takes the times away from directories that no layer describes, and from the one they are made in: `umoci`
+/// gives them the present.
 fn undated(mut listing: Listing) -> Listing {
-    for path in ["/usr/lib", "/usr/lib/made", "/usr/lib/made/on", "/usr/lib/made/on/the"] {
+    for path in ["/usr", "/usr/lib", "/usr/lib/made", "/usr/lib/made/on", "/usr/lib/made/on/the"] {
         listing.get_mut(path).unwrap().mtime = (0, 0);
     }
     listing

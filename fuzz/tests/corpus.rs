@@ -1,0 +1,22 @@
+//! Every input in the corpus is survived.
+
+use std::path::Path;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let inputs: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!inputs.is_empty());
+    for input in inputs {
+        run(&std::fs::read(input).unwrap());
+    }
+}
+
+#[test]
+fn layers_are_survived() {
+    replay("layer", microagent_fuzz::convert_layer);
+}
+
+#[test]
+fn images_are_survived() {
+    replay("erofs_reader", microagent_fuzz::read_image);
+}
