@@ -195,7 +195,14 @@ impl Agent {
     }
 
     fn spawn(&mut self, id: ProcessId, command: &proto::Command) {
-        let process = match Process::start(command) {
+        let started = match &self.root {
+            Some(_) => Process::start(command),
+            None => Err(proto::SpawnFailure {
+                kind: proto::SpawnFailureKind::Setup,
+                reason: "there is no root file system".to_owned(),
+            }),
+        };
+        let process = match started {
             Ok(process) => process,
             Err(failure) => {
                 return self.outbox.send(&ToHost::SpawnFailed { process: id, failure });

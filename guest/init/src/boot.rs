@@ -47,13 +47,13 @@ pub(crate) fn mount(kind: &str, target: &str, flags: MountFlags, data: &str) -> 
 
 fn load_modules() -> Result<(), String> {
     let order = std::fs::read_to_string("/modules/order").map_err(failed("read /modules/order"))?;
-    for file in order.lines() {
-        let path = Path::new("/modules").join(file);
-        let module = File::open(&path).map_err(failed(&format!("open module {file}")))?;
+    for (place, name) in order.lines().enumerate() {
+        let path = format!("/modules/{place:02}-{name}.ko");
+        let module = File::open(&path).map_err(failed(&format!("open module {name}")))?;
         match rustix::system::finit_module(&module, c"", 0) {
             // EEXIST: built in or loaded already. ENODEV: the hardware it is for is not here.
             Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::NODEV) => {}
-            Err(error) => return Err(format!("failed to load module {file}: {error}")),
+            Err(error) => return Err(format!("failed to load module {name}: {error}")),
         }
         // A loaded module's file is memory for nothing.
         let _ = std::fs::remove_file(path);
