@@ -57,7 +57,7 @@ fn meta(seed: usize) -> Meta {
         uid: (seed as u32).wrapping_mul(0x9e37_79b9),
         gid: seed as u32,
         mtime: Timestamp {
-            seconds: seed as i64 * 1_000_003 - 50_000_000,
+            seconds: seed.cast_signed() as i64 * 1_000_003 - 50_000_000,
             nanoseconds: 999_999_999 - seed as u32,
         },
     };
