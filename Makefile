@@ -1,0 +1,73 @@
+# The front door: `make` prints what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 60
+
+# Where rustup puts cargo, for shells that do not know it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+binary := $(or $(CARGO_TARGET_DIR),target)/release/microagent
+bindir := $(DESTDIR)$(PREFIX)/bin
+completions := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/microagent \
+	$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_microagent \
+	$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/microagent.fish
+shells := bash zsh fish
+
+.PHONY: help demo build test lint fmt bench fuzz install uninstall clean test-packages
+
+help: ## Print this
+	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## Install what is missing, build, and run a command in a microVM
+	@scripts/demo
+
+build: ## Build the release binary
+	cargo build --release --locked --package microagent-cli
+	@echo $(binary)
+
+test: test-packages lint ## Install what is missing, check everything, run all tests
+	cargo build --locked --package microagent-cli
+	cargo test --workspace --locked
+	cargo test --manifest-path fuzz/Cargo.toml --locked
+
+lint: test-packages ## Check format, lints, documentation and scripts
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path fuzz/Cargo.toml
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	shellcheck scripts/* .ci/run
+
+test-packages:
+	@scripts/install-packages $$(scripts/packages test)
+
+fmt: ## Format the code
+	cargo fmt --all
+	cargo fmt --all --manifest-path fuzz/Cargo.toml
+
+bench: ## Time a cold run and the conversion of an image against other tools
+	scripts/bench-cold
+	scripts/bench-convert
+
+fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+install: ## Install what `make build` built, with completions, under PREFIX (/usr/local)
+	@test -x $(binary) || { echo 'not built yet: run `make build` first' >&2; exit 1; }
+	install -D -m 0755 $(binary) $(bindir)/microagent
+	@set -- $(completions); for shell in $(shells); do \
+		install -d "$$(dirname "$$1")"; \
+		$(binary) completion "$$shell" >"$$1"; \
+		echo "$$1"; shift; \
+	done
+
+uninstall: ## Remove what `make install` installed
+	rm -f $(bindir)/microagent $(completions)
+
+clean: ## Remove what was built; the state of microagent stays
+	cargo clean
+	cargo clean --manifest-path fuzz/Cargo.toml
