@@ -6,6 +6,7 @@
 //! ```text
 //! VmSpec ──launch──▶ Machine
 //!                    ├── take_streams()  the guest's end of the protocol, and its serial console
+//!                    ├── save()          the machine becomes files, to be restored any number of times
 //!                    └── ended()         how and why it ended
 //! ```
 //!
@@ -18,6 +19,8 @@ mod spec;
 mod tail;
 
 pub use acceleration::{Acceleration, Accelerator, KvmProblem, Requested, UnusableKvm};
-pub use qemu::{Ended, LaunchError, Machine, launch, version};
-pub use spec::{Access, Disk, Durability, MemorySize, NetworkDevice, UserNetwork, VmSpec};
+pub use qemu::{Ended, LaunchError, Machine, SaveError, fingerprint, launch, version};
+pub use spec::{
+    Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, UserNetwork, VmSpec,
+};
 pub use tail::Tail;

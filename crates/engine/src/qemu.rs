@@ -5,19 +5,23 @@
 //! not needed.
 
 mod command_line;
+mod fingerprint;
 mod process;
 mod qmp;
+mod save;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
 
-use crate::VmSpec;
+use crate::{Start, VmSpec};
 use process::Process;
 use qmp::Qmp;
 
+pub use fingerprint::fingerprint;
 pub use process::version;
+pub use save::SaveError;
 
 /// The program; found through `PATH`.
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -99,8 +103,11 @@ impl LaunchError {
 
 /// Starts a machine. It runs when this returns; how far the guest is, its agent tells.
 pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
-    for path in [&spec.kernel, &spec.initramfs] {
-        std::fs::File::open(path).map_err(|source| LaunchError::Unreadable { path: path.clone(), source })?;
+    if let Start::Boot { kernel, initramfs, .. } = &spec.start {
+        for path in [kernel, initramfs] {
+            std::fs::File::open(path)
+                .map_err(|source| LaunchError::Unreadable { path: path.clone(), source })?;
+        }
     }
     let mut process = process::start(spec)?;
     let control = process.control.take().expect("a new process has its control channel");

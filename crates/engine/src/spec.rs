@@ -17,16 +17,49 @@ pub struct VmSpec {
     pub cpus: u32,
     /// The guest's memory.
     pub memory: MemorySize,
-    /// The guest kernel: a bzImage, or an ELF image with a PVH entry.
-    pub kernel: PathBuf,
-    /// The initramfs, as a cpio archive.
-    pub initramfs: PathBuf,
+    /// How it comes to run.
+    pub start: Start,
     /// The disks, which the guest tells apart by their serial numbers.
     pub disks: Vec<Disk>,
     /// The network device.
     pub network: NetworkDevice,
     /// The name of the virtio-serial port behind [`crate::Machine::agent`].
     pub agent_port: &'static str,
+}
+
+/// How a machine comes to run.
+#[derive(Debug)]
+pub enum Start {
+    /// From power-on.
+    Boot {
+        /// The guest kernel: a bzImage, or an ELF image with a PVH entry.
+        kernel: PathBuf,
+        /// The initramfs, as a cpio archive.
+        initramfs: PathBuf,
+        /// Where the guest's memory is.
+        memory: Memory,
+    },
+    /// From a machine that was saved; the specification is otherwise that machine's, with disks that have the
+    /// content that its disks had.
+    Restore(Saved),
+}
+
+/// Where a guest's memory is.
+#[derive(Debug)]
+pub enum Memory {
+    /// In the machine alone.
+    Private,
+    /// In this empty file, for [`crate::Machine::save`].
+    File(File),
+}
+
+/// A saved machine. Any number of machines may be restored from one; each sees its own changes only.
+#[derive(Debug)]
+pub struct Saved {
+    /// The guest's memory, mapped copy-on-write.
+    pub memory: File,
+    /// The state of the devices.
+    pub state: File,
 }
 
 /// A disk of a machine.

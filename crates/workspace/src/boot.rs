@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{
-    Accelerator, Access, Disk, Durability, Ended, LaunchError, MemorySize, NetworkDevice, Requested, Tail,
-    UnusableKvm, UserNetwork, VmSpec,
+    Accelerator, Access, Disk, Durability, Ended, LaunchError, Memory, MemorySize, NetworkDevice, Requested,
+    Start, Tail, UnusableKvm, UserNetwork, VmSpec,
 };
 use home::Home;
 use kernel::{Kernel, Kernels, Release};
@@ -169,8 +169,11 @@ impl Plan {
             accelerator: acceleration.accelerator,
             cpus: settings.cpus,
             memory: settings.memory,
-            kernel: kernel_image(&kernel, acceleration.accelerator),
-            initramfs,
+            start: Start::Boot {
+                kernel: kernel_image(&kernel, acceleration.accelerator),
+                initramfs,
+                memory: Memory::Private,
+            },
             disks,
             network: network.map_or(NetworkDevice::None, NetworkDevice::User),
             agent_port: proto::PORT_NAME,

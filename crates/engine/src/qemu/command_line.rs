@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use serde_json::json;
 
-use crate::{Accelerator, Access, Durability, NetworkDevice, VmSpec};
+use crate::{Accelerator, Access, Durability, Memory, NetworkDevice, Start, VmSpec};
 
 /// The descriptors that QEMU finds open, by number.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,10 @@ pub(super) struct Descriptors {
     pub(super) control: i32,
     pub(super) console: i32,
     pub(super) agent: i32,
+    /// The file of the guest's memory, where it has one.
+    pub(super) memory: i32,
+    /// The saved state, where there is one.
+    pub(super) state: i32,
     /// The first disk's; the others follow.
     pub(super) first_disk: i32,
 }
@@ -29,6 +33,7 @@ pub(super) fn arguments(spec: &VmSpec, descriptors: Descriptors) -> Vec<OsString
     // QEMU may neither start programs nor gain rights, whatever a guest makes it do.
     line.add("-sandbox", Some("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
     machine(&mut line, spec);
+    start(&mut line, spec, descriptors);
     channels(&mut line, spec.agent_port, descriptors);
     for (index, disk) in spec.disks.iter().enumerate() {
         add_disk(&mut line, index, disk, descriptors);
@@ -55,13 +60,39 @@ fn machine(line: &mut Line, spec: &VmSpec) {
         Accelerator::Tcg => ("tcg", "max,la57=off"),
     };
     line.add("-accel", Some(acceleration)).add("-cpu", Some(processor));
-    line.add("-machine", Some("q35,usb=off,vmport=off,smm=off,hpet=off,dump-guest-core=off,mem-merge=off"));
+    // Memory has a name so that a restored machine finds it, in a file or not.
+    let machine =
+        "q35,memory-backend=memory,usb=off,vmport=off,smm=off,hpet=off,dump-guest-core=off,mem-merge=off";
+    line.add("-machine", Some(machine));
     line.add("-m", Some(&format!("{}M", spec.memory.as_mebibytes())));
     line.add("-smp", Some(&spec.cpus.to_string()));
-    line.add_path("-kernel", &spec.kernel);
-    line.add_path("-initrd", &spec.initramfs);
-    line.add("-append", Some(&kernel_arguments(spec)));
     line.add("-device", Some("virtio-rng-pci"));
+}
+
+fn start(line: &mut Line, spec: &VmSpec, descriptors: Descriptors) {
+    let size = spec.memory.as_mebibytes();
+    let in_file = |share| {
+        let path = format!("/proc/self/fd/{}", descriptors.memory);
+        format!("memory-backend-file,id=memory,size={size}M,mem-path={path},share={share}")
+    };
+    match &spec.start {
+        Start::Boot { kernel, initramfs, memory } => {
+            let object = match memory {
+                Memory::Private => format!("memory-backend-ram,id=memory,size={size}M"),
+                Memory::File(_) => in_file("on"),
+            };
+            line.add("-object", Some(&object));
+            line.add_path("-kernel", kernel);
+            line.add_path("-initrd", initramfs);
+            line.add("-append", Some(&kernel_arguments(spec)));
+        }
+        Start::Restore(_) => {
+            line.add("-object", Some(&in_file("off")));
+            line.add("-incoming", Some(&format!("fd:{}", descriptors.state)));
+        }
+    }
+    // What is in the memory's file stays out of the saved state.
+    line.add("-global", Some("migration.x-ignore-shared=on"));
 }
 
 /// The kernel says only what it must, ends the machine when it panics, and skips what a virtual machine lacks.
@@ -140,8 +171,7 @@ mod tests {
             accelerator,
             cpus: 2,
             memory: MemorySize::mebibytes(256),
-            kernel: "/k".into(),
-            initramfs: "/i".into(),
+            start: Start::Boot { kernel: "/k".into(), initramfs: "/i".into(), memory: Memory::Private },
             disks: vec![Disk {
                 serial: "image".to_owned(),
                 file: tempfile::tempfile().unwrap(),
@@ -153,7 +183,8 @@ mod tests {
     }
 
     fn line(spec: &VmSpec) -> String {
-        let descriptors = Descriptors { control: 3, console: 4, agent: 5, first_disk: 6 };
+        let descriptors =
+            Descriptors { control: 3, console: 4, agent: 5, memory: 6, state: 7, first_disk: 8 };
         let words = arguments(spec, descriptors);
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }

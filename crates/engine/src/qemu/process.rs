@@ -14,9 +14,10 @@ use tokio::process::{Child, Command};
 
 use super::command_line::{self, Descriptors};
 use super::{LaunchError, PROGRAM};
-use crate::{Tail, VmSpec};
+use crate::{Memory, Start, Tail, VmSpec};
 
-const DESCRIPTORS: Descriptors = Descriptors { control: 3, console: 4, agent: 5, first_disk: 6 };
+pub(super) const DESCRIPTORS: Descriptors =
+    Descriptors { control: 3, console: 4, agent: 5, memory: 6, state: 7, first_disk: 8 };
 
 #[derive(Debug)]
 pub(super) struct Process {
@@ -41,12 +42,22 @@ pub(super) fn start(spec: VmSpec) -> Result<Process, LaunchError> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // Ctrl-C in a terminal is for us to handle.
     command.process_group(0).kill_on_drop(true);
-    let disks = spec.disks.into_iter().map(|disk| OwnedFd::from(disk.file));
-    let theirs = [control_theirs, console_theirs, agent_theirs].into_iter().chain(disks);
-    let mappings = (DESCRIPTORS.control..)
-        .zip(theirs)
-        .map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd })
-        .collect();
+    let mut mappings = vec![
+        FdMapping { parent_fd: control_theirs, child_fd: DESCRIPTORS.control },
+        FdMapping { parent_fd: console_theirs, child_fd: DESCRIPTORS.console },
+        FdMapping { parent_fd: agent_theirs, child_fd: DESCRIPTORS.agent },
+    ];
+    let (memory, state) = match spec.start {
+        Start::Boot { memory: Memory::File(memory), .. } => (Some(memory), None),
+        Start::Boot { memory: Memory::Private, .. } => (None, None),
+        Start::Restore(saved) => (Some(saved.memory), Some(saved.state)),
+    };
+    let disks =
+        (DESCRIPTORS.first_disk..).zip(spec.disks).map(|(child_fd, disk)| (Some(disk.file), child_fd));
+    let files = [(memory, DESCRIPTORS.memory), (state, DESCRIPTORS.state)].into_iter().chain(disks);
+    mappings.extend(
+        files.filter_map(|(file, child_fd)| Some(FdMapping { parent_fd: OwnedFd::from(file?), child_fd })),
+    );
     command.fd_mappings(mappings).expect("each descriptor has a number of its own");
     end_with_parent(&mut command);
     let mut child = command.spawn().map_err(|error| match error.kind() {

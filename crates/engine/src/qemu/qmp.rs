@@ -3,12 +3,18 @@
 //! `docs/interop/qmp-spec.txt` in QEMU's sources. A greeting, `qmp_capabilities`, then answers and events as
 //! they come.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{mpsc, watch};
 
 /// QEMU's lines are short; a longer one is not QMP.
 const LONGEST_LINE: usize = 1 << 20;
@@ -27,10 +33,12 @@ pub(super) enum QmpError {
 #[derive(Debug)]
 pub(super) struct Qmp {
     state: watch::Receiver<State>,
-    _writer: tokio::net::unix::OwnedWriteHalf,
+    migration: watch::Receiver<String>,
+    answers: mpsc::UnboundedReceiver<Result<(), String>>,
+    writer: OwnedWriteHalf,
 }
 
-/// What events have told.
+/// What events have told of the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Running,
@@ -68,25 +76,63 @@ struct Refusal {
 impl Qmp {
     /// Takes the greeting and leaves negotiation mode.
     pub(super) async fn connect(stream: UnixStream) -> Result<Self, QmpError> {
-        let (reader, mut writer) = stream.into_split();
+        let (reader, writer) = stream.into_split();
         let mut lines = Lines { reader: BufReader::new(reader) };
         match lines.next().await? {
             Line::Greeting { qmp } => tracing::debug!(version = %qmp["version"]["qemu"], "QEMU answers"),
             other => return Err(QmpError::Garbage(format!("{other:?}"))),
         }
-        let negotiate = b"{\"execute\":\"qmp_capabilities\"}\n";
-        writer.write_all(negotiate).await.map_err(|_| QmpError::Closed)?;
-        let (sender, state) = watch::channel(State::Running);
-        loop {
-            match lines.next().await? {
-                Line::Return { .. } => break,
-                Line::Error { error } => return Err(QmpError::Refused(error.desc)),
-                Line::Event { event, data } => note_event(&sender, &event, data.as_ref()),
-                Line::Greeting { .. } => {}
-            }
+        let (state_sender, state) = watch::channel(State::Running);
+        let (migration_sender, migration) = watch::channel(String::new());
+        let (answer_sender, answers) = mpsc::unbounded_channel();
+        let follower = Follower { state: state_sender, migration: migration_sender, answers: answer_sender };
+        tokio::spawn(follower.follow(lines));
+        let mut qmp = Self { state, migration, answers, writer };
+        qmp.execute("qmp_capabilities", json!({})).await?;
+        Ok(qmp)
+    }
+
+    /// Executes a command and waits for its success.
+    pub(super) async fn execute(&mut self, command: &str, arguments: Value) -> Result<(), QmpError> {
+        let line = command_text(command, &arguments);
+        self.writer.write_all(line.as_bytes()).await.map_err(|_| QmpError::Closed)?;
+        self.answer().await
+    }
+
+    /// Executes a command that takes an open file along.
+    pub(super) async fn send_descriptor(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<(), QmpError> {
+        let line = command_text(command, &arguments);
+        let socket: &UnixStream = self.writer.as_ref();
+        let send = || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let descriptors = [descriptor];
+            control.push(SendAncillaryMessage::ScmRights(&descriptors));
+            let text = [IoSlice::new(line.as_bytes())];
+            Ok(rustix::net::sendmsg(socket, &text, &mut control, SendFlags::NOSIGNAL)?)
+        };
+        // A line this short goes out whole.
+        socket.async_io(Interest::WRITABLE, send).await.map_err(|_| QmpError::Closed)?;
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Result<(), QmpError> {
+        match self.answers.recv().await {
+            Some(answer) => answer.map_err(QmpError::Refused),
+            None => Err(QmpError::Closed),
         }
-        tokio::spawn(follow(lines, sender));
-        Ok(Self { state, _writer: writer })
+    }
+
+    /// Waits for the end of a migration and tells how it ended.
+    pub(super) async fn migration_end(&mut self) -> Result<String, QmpError> {
+        let over = |status: &String| ["completed", "failed", "cancelled"].contains(&status.as_str());
+        let status = self.migration.wait_for(over).await.map_err(|_| QmpError::Closed)?;
+        Ok(status.clone())
     }
 
     /// Waits for the guest's end; `None` if QEMU ended without giving a reason. Cancel-safe.
@@ -94,6 +140,51 @@ impl Qmp {
         match self.state.wait_for(|state| *state != State::Running).await.as_deref() {
             Ok(State::ShuttingDown(reason)) => Some(reason.clone()),
             _ => None,
+        }
+    }
+}
+
+fn command_text(command: &str, arguments: &Value) -> String {
+    format!("{}\n", json!({ "execute": command, "arguments": arguments }))
+}
+
+/// Reads what QEMU says, and passes it on to whoever waits for it.
+struct Follower {
+    state: watch::Sender<State>,
+    migration: watch::Sender<String>,
+    answers: mpsc::UnboundedSender<Result<(), String>>,
+}
+
+impl Follower {
+    async fn follow(self, mut lines: Lines) {
+        while let Ok(line) = lines.next().await {
+            // Whoever asked may have given up.
+            let _ = match line {
+                Line::Return { .. } => self.answers.send(Ok(())),
+                Line::Error { error } => self.answers.send(Err(error.desc)),
+                Line::Event { event, data } => {
+                    self.note(&event, data.as_ref());
+                    Ok(())
+                }
+                Line::Greeting { .. } => Ok(()),
+            };
+        }
+        self.state.send_if_modified(|state| {
+            let was_running = *state == State::Running;
+            if was_running {
+                *state = State::Closed;
+            }
+            was_running
+        });
+    }
+
+    fn note(&self, event: &str, data: Option<&Value>) {
+        tracing::debug!(event, ?data, "QEMU event");
+        let text = |key| data.and_then(|data| data[key].as_str()).unwrap_or("unknown").to_owned();
+        match event {
+            "SHUTDOWN" => drop(self.state.send_replace(State::ShuttingDown(text("reason")))),
+            "MIGRATION" => drop(self.migration.send_replace(text("status"))),
+            _ => {}
         }
     }
 }
@@ -121,29 +212,6 @@ impl Lines {
                 return serde_json::from_slice(&line).map_err(|error| QmpError::Garbage(error.to_string()));
             }
         }
-    }
-}
-
-async fn follow(mut lines: Lines, sender: watch::Sender<State>) {
-    while let Ok(line) = lines.next().await {
-        if let Line::Event { event, data } = line {
-            note_event(&sender, &event, data.as_ref());
-        }
-    }
-    sender.send_if_modified(|state| {
-        let was_running = *state == State::Running;
-        if was_running {
-            *state = State::Closed;
-        }
-        was_running
-    });
-}
-
-fn note_event(sender: &watch::Sender<State>, event: &str, data: Option<&Value>) {
-    tracing::debug!(event, ?data, "QEMU event");
-    if event == "SHUTDOWN" {
-        let reason = data.and_then(|data| data["reason"].as_str()).unwrap_or("unknown");
-        sender.send_replace(State::ShuttingDown(reason.to_owned()));
     }
 }
 
