@@ -1,0 +1,140 @@
+//! What a test sees: a state directory, a directory of its own, and the program under test.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::invocation::Invocation;
+use crate::layout::Layout;
+use crate::shared_home::places;
+use crate::systems;
+
+/// What is smaller is copied into a home of its own, what is larger is linked: records change, images do not.
+const COPIED: u64 = 64 * 1024;
+
+/// A test's view.
+#[derive(Debug)]
+pub struct World {
+    directory: TempDir,
+    program: PathBuf,
+    home: PathBuf,
+}
+
+impl World {
+    /// With the home that all tests share.
+    pub fn shared() -> Self {
+        Self { home: places().home.clone(), ..Self::fresh() }
+    }
+
+    /// With a home that has a kernel and images and is this test's alone.
+    pub fn own() -> Self {
+        let world = Self::fresh();
+        replicate(&places().home, &world.home);
+        world
+    }
+
+    /// With a home that does not exist yet.
+    pub fn fresh() -> Self {
+        let directory = tempfile::tempdir_in(&places().work).expect("a directory can be made");
+        let home = directory.path().join("home");
+        fs_err::create_dir(directory.path().join("user")).expect("a directory can be made");
+        Self { directory, program: places().program.clone(), home }
+    }
+
+    /// With a home that does not exist yet, for the user with this number, who can reach nothing else.
+    pub fn of_user(uid: u32) -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let program = directory.path().join("microagent");
+        fs_err::copy(&places().program, &program).expect("the program can be copied");
+        let user = directory.path().join("user");
+        fs_err::create_dir(&user).expect("a directory can be made");
+        for path in [directory.path(), &user] {
+            std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("root may give files away");
+        }
+        Self { home: user.join("home"), program, directory }
+    }
+
+    /// A call of `microagent`.
+    pub fn microagent(&self, words: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Invocation {
+        let invocation = Invocation::new(&self.program, &self.home).args(words).directory(self.path());
+        invocation.env("HOME", self.path().join("user")).env("TMPDIR", self.path())
+    }
+
+    /// A call of `microagent run`.
+    pub fn run(&self, words: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Invocation {
+        self.microagent(["run"]).args(words)
+    }
+
+    /// A call that runs a shell script in the busybox image.
+    pub fn script(&self, script: &str) -> Invocation {
+        self.run(["busybox", "sh", "-c", script])
+    }
+
+    /// The busybox image as an archive without a name, for `load --name`.
+    pub fn busybox_archive(&self) -> File {
+        let config = serde_json::json!({ "Cmd": ["sh"] });
+        let layout = Layout::write(&self.path().join("busybox"), &systems::busybox(), &config);
+        let path = self.path().join("busybox.tar");
+        let mut tar = tar::Builder::new(File::create(&path).expect("a file can be made"));
+        tar.append_dir_all(".", layout.path()).expect("a directory can be archived");
+        tar.finish().expect("an archive can be written");
+        File::open(path).expect("the file was just made")
+    }
+
+    /// The state directory.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The test's own directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Everything in the test's own directory: paths below it, sorted.
+    pub fn listing(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        list(self.path(), &mut found);
+        found.sort();
+        found
+    }
+}
+
+/// The package of a kernel for guests.
+pub fn kernel_package() -> PathBuf {
+    systems::kernel_package(&places().cache)
+}
+
+fn list(directory: &Path, found: &mut Vec<PathBuf>) {
+    // A file may go while we look.
+    let Ok(entries) = fs_err::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        found.push(entry.path());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            list(&entry.path(), found);
+        }
+    }
+}
+
+fn replicate(from: &Path, to: &Path) {
+    fs_err::create_dir(to).expect("a directory can be made");
+    let permissions = fs_err::metadata(from).expect("it is there").permissions();
+    fs_err::set_permissions(to, permissions).expect("its mode can be set");
+    for entry in fs_err::read_dir(from).expect("a home can be read") {
+        let path = entry.expect("a home can be read").path();
+        let target = to.join(path.file_name().expect("an entry has a name"));
+        let metadata = fs_err::symlink_metadata(&path).expect("it is there");
+        if metadata.is_dir() {
+            replicate(&path, &target);
+        } else if metadata.is_symlink() {
+            let link = fs_err::read_link(&path).expect("a link can be read");
+            std::os::unix::fs::symlink(link, &target).expect("a link can be made");
+        } else if metadata.size() > COPIED {
+            fs_err::hard_link(&path, &target).expect("a file can be linked");
+        } else {
+            fs_err::copy(&path, &target).expect("a file can be copied");
+        }
+    }
+}

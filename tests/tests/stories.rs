@@ -1,0 +1,17 @@
+//! What users do, whole way through: real images, real microVMs, real terminals, real registries.
+#![allow(clippy::unwrap_used, reason = "what a test is built on may fail it")]
+
+mod command;
+mod crowd;
+mod debian;
+mod endings;
+mod exit_codes;
+mod help;
+mod images;
+mod keep;
+mod machine;
+mod network;
+mod ordinary_user;
+mod signals;
+mod streams;
+mod terminal;
