@@ -10,6 +10,7 @@ use engine::{MemorySize, Requested};
 use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
+use template::{Budget, TemplateKey};
 use workspace::DiskSize;
 
 use crate::output::Format;
@@ -40,6 +41,16 @@ pub(crate) struct Global {
     /// Show no progress
     #[arg(long, global = true)]
     pub(crate) quiet: bool,
+    /// How much disk templates may take; `off` for none (also: `MICROAGENT_TEMPLATES`)
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        env = "MICROAGENT_TEMPLATES",
+        hide_env = true,
+        default_value = "8g"
+    )]
+    pub(crate) templates: Budget,
 }
 
 impl Global {
@@ -66,6 +77,9 @@ pub(crate) enum Verb {
     /// Manage guest kernels
     #[command(subcommand)]
     Kernel(KernelVerb),
+    /// Manage templates: booted machines from which runs start
+    #[command(subcommand)]
+    Template(TemplateVerb),
     /// Print a shell's completion script
     Completion(CompletionArgs),
     /// Print the version
@@ -144,28 +158,15 @@ pub(crate) struct RunArgs {
     /// Remove the workspace when the command ends (the default)
     #[arg(long, help_heading = "Workspace")]
     pub(crate) rm: bool,
-    /// The size of the workspace's disk; it takes space as it is written
-    #[arg(long, value_name = "SIZE", default_value_t, help_heading = "Workspace")]
-    pub(crate) disk_size: DiskSize,
-
-    /// The guest's memory
-    #[arg(short, long, value_name = "SIZE", default_value = "1g", help_heading = "Machine")]
-    pub(crate) memory: MemorySize,
-    /// The number of virtual CPUs
-    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = parse_cpus, help_heading = "Machine")]
-    pub(crate) cpus: u32,
     /// The guest's host name
     #[arg(short = 'h', long, value_name = "NAME", value_parser = parse_hostname, help_heading = "Machine")]
     pub(crate) hostname: Option<String>,
-    /// The network: `user` reaches out, `isolated` has none
-    #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
-    pub(crate) network: NetworkChoice,
-    /// What runs the guest's code: `auto`, `kvm` or `tcg`
-    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Machine")]
-    pub(crate) accel: Requested,
-    /// The release of the guest kernel
-    #[arg(long, value_name = "RELEASE", help_heading = "Machine")]
-    pub(crate) kernel: Option<Release>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+
+    /// Boot, even where a template of the machine could be restored
+    #[arg(long, help_heading = "Machine")]
+    pub(crate) cold: bool,
 
     /// When to fetch the image
     #[arg(long, value_enum, default_value_t, help_heading = "Image")]
@@ -177,6 +178,29 @@ pub(crate) struct RunArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help, help_heading = "Global options")]
     help: Option<bool>,
+}
+
+/// The machine that a run gets; runs of the same machine share a template.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct MachineArgs {
+    /// The guest's memory
+    #[arg(short, long, value_name = "SIZE", default_value = "1g", help_heading = "Machine")]
+    pub(crate) memory: MemorySize,
+    /// The number of virtual CPUs
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = parse_cpus, help_heading = "Machine")]
+    pub(crate) cpus: u32,
+    /// The network: `user` reaches out, `isolated` has none
+    #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
+    pub(crate) network: NetworkChoice,
+    /// What runs the guest's code: `auto`, `kvm` or `tcg`
+    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Machine")]
+    pub(crate) accel: Requested,
+    /// The release of the guest kernel
+    #[arg(long, value_name = "RELEASE", help_heading = "Machine")]
+    pub(crate) kernel: Option<Release>,
+    /// The size of the workspace's disk; it takes space as it is written
+    #[arg(long, value_name = "SIZE", default_value_t, help_heading = "Machine")]
+    pub(crate) disk_size: DiskSize,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -271,6 +295,49 @@ pub(crate) struct KernelInstallArgs {
     /// The kernel image's modules: a directory like /lib/modules/RELEASE
     #[arg(long, value_name = "DIR", requires = "vmlinuz")]
     pub(crate) modules: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it")]
+pub(crate) enum TemplateVerb {
+    /// List templates, the most recently used first
+    #[command(alias = "ls")]
+    List,
+    /// Make the template for runs of an image now, and not after its first run
+    Warm(WarmArgs),
+    /// Delete templates; runs that started from them go on
+    #[command(alias = "rm")]
+    Delete {
+        /// Their keys, as `template list` shows them
+        #[arg(required = true)]
+        keys: Vec<TemplateKey>,
+    },
+    /// Delete the least recently used templates that exceed the budget
+    Prune {
+        /// Delete all
+        #[arg(short, long)]
+        all: bool,
+    },
+}
+
+/// Make the template for runs of an image now
+///
+/// A template fits runs of the same machine: give here what is given to `run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  microagent template warm --memory 2g debian:12")]
+pub(crate) struct WarmArgs {
+    /// The image, which must be in the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: Reference,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// The platform to choose from a multi-platform image
+    #[arg(long, value_name = "OS/ARCH", help_heading = "Image")]
+    pub(crate) platform: Option<Platform>,
+    /// Do not belong to the terminal, and step back for other work
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
 }
 
 /// Print a shell's completion script

@@ -21,6 +21,7 @@ mod pull;
 mod run;
 mod signals;
 mod standard_streams;
+mod template_verbs;
 mod terminal;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Load(load) | Verb::Image(ImageVerb::Load(load)) => image_verbs::load(&global, &load),
         Verb::Images(list) | Verb::Image(ImageVerb::List(list)) => image_verbs::list(&global, &list),
         Verb::Kernel(kernel) => kernel_verbs::kernel(&global, kernel),
+        Verb::Template(template) => template_verbs::template(&global, template),
         Verb::Completion(completion) => Ok(completion::print(&completion)),
         Verb::Version => Ok(output::version()),
         Verb::GuardTerminal => Ok(terminal::guard()),

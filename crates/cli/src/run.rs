@@ -6,18 +6,20 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use home::Home;
 use image::{Image, Platform, Store};
 use proto::SpawnFailureKind;
+use template::Budget;
 use workspace::{
-    Afterwards, Finished, Input, MachineSettings, Network, Overrides, RunError, RunRequest, Step, Streams,
+    Afterwards, Finished, Input, MachineSettings, Network, Overrides, RunError, RunRequest, StartKind, Step,
+    Streams, TemplateUse,
 };
 
-use crate::args::{Global, NetworkChoice, PullPolicy, RunArgs};
+use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::progress::Steps;
 use crate::pull::{fetch, open_home, runtime};
 use crate::standard_streams::Standard;
 use crate::terminal::{self, RawMode};
-use crate::{output, signals};
+use crate::{output, signals, template_verbs};
 
 pub(crate) fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     run_inner(global, args).map_err(|failure| failure.exit(Exit::RunFailed))
@@ -29,9 +31,11 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
             .hint(Some("leave out -t to pass on standard input as it is")));
     }
     let keep = args.keep;
+    let machine = args.machine.clone();
+    let image_name = args.image.clone();
     let home = open_home(global)?;
     let image = find_image(global, &home, &args)?;
-    let request = request(args, image)?;
+    let request = request(global, args, image)?;
     let name = request.name.clone();
     let raw = request.terminal.is_some() && request.interactive;
     let streams = streams(&request).map_err(|error| Failure::new("system", &error))?;
@@ -39,6 +43,7 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let mut steps = Steps::new(global);
     let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, step))
         .map_err(|error| failure(&error))?;
+    let wants_template = prepared.template_use() == TemplateUse::Wanted;
     let mut raw_mode = None;
     let finished = runtime()?.block_on(async {
         let controls = signals::watch().map_err(|error| Failure::new("system", &error))?;
@@ -52,6 +57,9 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     });
     drop(raw_mode);
     steps.done();
+    if wants_template && finished.is_ok() {
+        template_verbs::warm_in_background(global, &home, &image_name, &machine);
+    }
     if keep {
         output::talk(&format!("kept workspace {name}"));
     }
@@ -80,7 +88,7 @@ fn find_image(global: &Global, home: &Home, args: &RunArgs) -> Result<Image, Fai
 #[error("{0}")]
 struct Absent(String);
 
-fn request(args: RunArgs, image: Image) -> Result<RunRequest, Failure> {
+fn request(global: &Global, args: RunArgs, image: Image) -> Result<RunRequest, Failure> {
     let environment = environment(&args)?;
     let terminal = args.tty.then(terminal::size);
     Ok(RunRequest {
@@ -92,25 +100,31 @@ fn request(args: RunArgs, image: Image) -> Result<RunRequest, Failure> {
             directory: args.workdir,
             user: args.user,
         },
-        machine: MachineSettings {
-            acceleration: args.accel,
-            cpus: args.cpus,
-            memory: args.memory,
-            kernel: args.kernel,
-            network: match args.network {
-                NetworkChoice::User => Network::User,
-                NetworkChoice::Isolated => Network::Isolated,
-            },
-        },
+        machine: machine_settings(&args.machine),
         name: args.name.unwrap_or_else(workspace::random_name),
         hostname: args.hostname,
         terminal,
         interactive: args.interactive,
         afterwards: if args.keep { Afterwards::Keep } else { Afterwards::Remove },
-        disk_size: args.disk_size,
+        disk_size: args.machine.disk_size,
+        templates: if args.cold { Budget::Off } else { global.templates },
         timeout: args.timeout,
         grace: args.stop_timeout,
     })
+}
+
+/// The machine that was asked for.
+pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
+    MachineSettings {
+        acceleration: args.accel,
+        cpus: args.cpus,
+        memory: args.memory,
+        kernel: args.kernel.clone(),
+        network: match args.network {
+            NetworkChoice::User => Network::User,
+            NetworkChoice::Isolated => Network::Isolated,
+        },
+    }
 }
 
 fn streams(request: &RunRequest) -> std::io::Result<Streams> {
@@ -153,7 +167,8 @@ fn with_value(entry: &OsStr) -> Option<OsString> {
 fn show(steps: &mut Steps, step: Step) {
     match step {
         Step::Converting { bytes, total } => steps.bytes("preparing the image", bytes, total),
-        Step::Booting => steps.activity("booting"),
+        Step::Starting(StartKind::Restore) => {}
+        Step::Starting(StartKind::Boot) => steps.activity("booting"),
         Step::Running => steps.done(),
     }
 }

@@ -132,6 +132,15 @@ impl fmt::Display for Accelerator {
     }
 }
 
+impl fmt::Display for Requested {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Only(accelerator) => accelerator.fmt(formatter),
+        }
+    }
+}
+
 impl FromStr for Requested {
     type Err = String;
 

@@ -109,9 +109,13 @@ pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
                 .map_err(|source| LaunchError::Unreadable { path: path.clone(), source })?;
         }
     }
+    let first = match &spec.start {
+        Start::Boot { .. } => Vec::new(),
+        Start::Restore(_) => save::restore_commands(process::DESCRIPTORS.state).to_vec(),
+    };
     let mut process = process::start(spec)?;
     let control = process.control.take().expect("a new process has its control channel");
-    let greeting = tokio::time::timeout(GREETING_DEADLINE, Qmp::connect(control)).await;
+    let greeting = tokio::time::timeout(GREETING_DEADLINE, Qmp::connect(control, &first)).await;
     let qmp = match greeting {
         Ok(Ok(qmp)) => qmp,
         Ok(Err(qmp::QmpError::Closed)) => return Err(process.died().await),

@@ -6,6 +6,7 @@
 //! ├── rootfs/       <chain id>.erofs: read-only root file systems made from layers
 //! ├── kernels/      <release>/: guest kernels and their modules
 //! ├── boot/         initramfs images by content, blank disks by size
+//! ├── templates/    <key>/: booted machines to restore
 //! ├── workspaces/   <name>/: record, lock and disk of each workspace
 //! └── tmp/          work in progress, each entry locked by its maker
 //! ```
@@ -62,7 +63,7 @@ impl Home {
             return Err(HomeError::Foreign { path: root, owner });
         }
         let home = Self { root };
-        for part in ["images", "rootfs", "kernels", "boot", "workspaces", "tmp"] {
+        for part in ["images", "rootfs", "kernels", "boot", "templates", "workspaces", "tmp"] {
             make_private(&home.root.join(part))?;
         }
         Ok(home)
@@ -91,6 +92,11 @@ impl Home {
     /// What a boot needs beside kernel and image: initramfs images and blank disks.
     pub fn boot(&self) -> PathBuf {
         self.root.join("boot")
+    }
+
+    /// Booted machines by key.
+    pub fn templates(&self) -> PathBuf {
+        self.root.join("templates")
     }
 
     /// Workspaces by name.

@@ -95,10 +95,24 @@ impl fmt::Display for DiskSize {
 
 /// A blank disk that has no name: it is gone when the last process that has it open ends.
 pub(crate) fn scratch_disk(home: &Home, size: DiskSize) -> Result<File, DiskError> {
-    let blank = File::open(blank_disk(home, size)?)?;
+    Ok(scratch_copy(home, &File::open(blank_disk(home, size)?)?)?)
+}
+
+/// A disk that has no name, with the content of `original`.
+pub(crate) fn scratch_copy(home: &Home, original: &File) -> io::Result<File> {
     let disk = tempfile::tempfile_in(home.tmp())?;
-    copy_data(&blank, &disk)?;
+    copy_data(original, &disk)?;
     Ok(disk)
+}
+
+/// Makes the empty file `disk` a blank disk.
+pub(crate) fn fill_blank(home: &Home, size: DiskSize, disk: &File) -> Result<(), DiskError> {
+    Ok(copy_data(&File::open(blank_disk(home, size)?)?, disk)?)
+}
+
+/// What tells one blank disk from another.
+pub(crate) fn blank_name(size: DiskSize) -> String {
+    format!("blank-{LAYOUT}-{size}.ext4")
 }
 
 /// A blank disk at `path`, which must not exist.
@@ -111,7 +125,7 @@ pub(crate) fn named_disk(home: &Home, size: DiskSize, path: &Path) -> Result<Fil
 }
 
 fn blank_disk(home: &Home, size: DiskSize) -> Result<PathBuf, DiskError> {
-    let path = home.boot().join(format!("blank-{LAYOUT}-{size}.ext4"));
+    let path = home.boot().join(blank_name(size));
     if path.exists() {
         return Ok(path);
     }

@@ -21,13 +21,15 @@ mod record;
 mod root;
 mod run;
 mod streams;
+mod warm;
 
-pub use boot::{BootError, Machine as MachineSettings, Network};
+pub use boot::{BootError, Machine as MachineSettings, Network, StartKind};
 pub use command::{CommandError, Overrides};
 pub use disk::{DiskError, DiskSize, InvalidDiskSize};
 pub use initramfs::InitramfsError;
 pub use name::random_name;
 pub use record::{KeepError, WorkspaceRecord};
 pub use root::RootError;
-pub use run::{Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Step, prepare};
+pub use run::{Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Step, TemplateUse, prepare};
 pub use streams::{Input, Streams};
+pub use warm::{WarmError, WarmRequest, Warmed, warm};

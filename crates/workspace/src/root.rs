@@ -29,8 +29,7 @@ pub(crate) fn root_file_system(
     image: &Image,
     progress: &mut dyn FnMut(u64),
 ) -> Result<File, RootError> {
-    let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.bytes()).collect();
-    let path = home.rootfs().join(format!("{}.erofs", hex(&rootfs::chain_id(&diff_ids))));
+    let path = home.rootfs().join(format!("{}.erofs", chain_id(image)));
     if let Some(root) = open(&path)? {
         return Ok(root);
     }
@@ -41,6 +40,13 @@ pub(crate) fn root_file_system(
     }
     lock.delete()?;
     Ok(File::open(&path)?)
+}
+
+/// What identifies the root file system of `image`: its chain ID, in hexadecimal.
+pub(crate) fn chain_id(image: &Image) -> String {
+    let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.bytes()).collect();
+    let id = rootfs::chain_id(&diff_ids);
+    id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn open(path: &Path) -> std::io::Result<Option<File>> {
@@ -66,8 +72,4 @@ fn blob(layer: &image::Layer) -> LayerBlob {
         diff_id: layer.diff_id.bytes(),
         size: layer.size,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }

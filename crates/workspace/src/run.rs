@@ -1,8 +1,8 @@
 //! One command in one machine, from start to end.
 //!
 //! ```text
-//! preparing ──▶ booting ──▶ running ──▶ ending
-//!     └────────────┴──── a signal ends these at once; in `running` it goes to the command
+//! preparing ──▶ starting ──▶ running ──▶ ending
+//!     └────────────┴───── a signal ends these at once; in `running` it goes to the command
 //! ```
 //!
 //! Unless the workspace is kept, its disk has no name, so nothing is left of a run however it ends.
@@ -14,16 +14,17 @@ use home::{Home, Name};
 use image::Image;
 use proto::{Command, ExitStatus, OutputStream, SpawnFailure, Stdio, TerminalSize, ToGuest};
 use rustix::process::Signal;
+use template::{Budget, Templates};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::agent::{AgentError, Process, ProcessEvent, ProcessHandle};
-use crate::boot::{Booted, Plan};
+use crate::boot::{Booted, Plan, StartKind};
 use crate::disk::{DiskError, DiskSize, scratch_disk};
 use crate::record::{Keep, KeepError, WorkspaceRecord, exists};
 use crate::root::{RootError, root_file_system};
 use crate::streams::{Input, Sink, Streams, feed};
-use crate::{BootError, CommandError, MachineSettings, Overrides, command};
+use crate::{BootError, CommandError, MachineSettings, Overrides, command, warm};
 
 /// How many interrupts end the machine when the command ignores them.
 const PATIENCE: u32 = 3;
@@ -49,6 +50,8 @@ pub struct RunRequest {
     pub afterwards: Afterwards,
     /// The size of its disk.
     pub disk_size: DiskSize,
+    /// How much disk templates may take, if there are to be any.
+    pub templates: Budget,
     /// How long the command may run.
     pub timeout: Option<Duration>,
     /// How long the command has between a request to end and its end.
@@ -84,8 +87,8 @@ pub enum Step {
         /// In all.
         total: u64,
     },
-    /// The machine boots.
-    Booting,
+    /// The machine starts.
+    Starting(StartKind),
     /// The command runs.
     Running,
 }
@@ -162,10 +165,23 @@ impl RunError {
 
 /// A run that has everything it needs, and has not started.
 pub struct PreparedRun {
+    home: Home,
     plan: Plan,
     kept: Option<Keep>,
     command: Command,
     request: RunRequest,
+    template: TemplateUse,
+}
+
+/// What a run has to do with templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TemplateUse {
+    /// It starts from one.
+    Restored,
+    /// There is none for it yet; one would help the next run like it.
+    Wanted,
+    /// None is used and none is wanted.
+    None,
 }
 
 /// Finds and makes what a run needs: the root file system, a disk, a kernel. `observe` hears each step.
@@ -202,11 +218,34 @@ pub fn prepare(
             (Some(kept), (disk, Durability::Durable))
         }
     };
-    let plan = Plan::new(home, &request.machine, root, disk)?;
-    Ok(PreparedRun { plan, kept, command, request })
+    let mut plan = Plan::new(home, &request.machine, root, disk)?;
+    let template = find_template(home, &request, &mut plan);
+    Ok(PreparedRun { home: home.clone(), plan, kept, command, request, template })
+}
+
+/// Has the run start from a template if there is one. A kept workspace's disk is not a template's copy.
+fn find_template(home: &Home, request: &RunRequest, plan: &mut Plan) -> TemplateUse {
+    if request.templates == Budget::Off || request.afterwards == Afterwards::Keep {
+        return TemplateUse::None;
+    }
+    let Some(key) = warm::template_key(plan, &request.image, request.disk_size) else {
+        return TemplateUse::None;
+    };
+    match Templates::open(home).find(&key) {
+        Some(template) => {
+            plan.set_template(template);
+            TemplateUse::Restored
+        }
+        None => TemplateUse::Wanted,
+    }
 }
 
 impl PreparedRun {
+    /// What it has to do with templates.
+    pub fn template_use(&self) -> TemplateUse {
+        self.template
+    }
+
     /// Runs the command to its end. `controls` may close at any time; `observe` hears each step.
     ///
     /// It must be driven on a thread that lives until the run is over.
@@ -216,9 +255,9 @@ impl PreparedRun {
         mut controls: mpsc::UnboundedReceiver<Control>,
         observe: &mut dyn FnMut(Step),
     ) -> Result<Finished, RunError> {
-        observe(Step::Booting);
+        observe(Step::Starting(self.plan.start_kind()));
         let booted = tokio::select! {
-            booted = self.plan.boot() => booted?,
+            booted = self.plan.start(&self.home) => booted?,
             signal = ending_signal(&mut controls) => return Ok(Finished::Interrupted(signal)),
         };
         let request = self.request;

@@ -88,11 +88,9 @@ fn start(line: &mut Line, spec: &VmSpec, descriptors: Descriptors) {
         }
         Start::Restore(_) => {
             line.add("-object", Some(&in_file("off")));
-            line.add("-incoming", Some(&format!("fd:{}", descriptors.state)));
+            line.add("-incoming", Some("defer"));
         }
     }
-    // What is in the memory's file stays out of the saved state.
-    line.add("-global", Some("migration.x-ignore-shared=on"));
 }
 
 /// The kernel says only what it must, ends the machine when it panics, and skips what a virtual machine lacks.

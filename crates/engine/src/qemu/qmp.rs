@@ -74,9 +74,12 @@ struct Refusal {
 }
 
 impl Qmp {
-    /// Takes the greeting and leaves negotiation mode.
-    pub(super) async fn connect(stream: UnixStream) -> Result<Self, QmpError> {
-        let (reader, writer) = stream.into_split();
+    /// Takes the greeting, leaves negotiation mode, and executes the `first` commands, all in one round trip.
+    pub(super) async fn connect(stream: UnixStream, first: &[(&str, Value)]) -> Result<Self, QmpError> {
+        let (reader, mut writer) = stream.into_split();
+        let mut commands = command_text("qmp_capabilities", &json!({}));
+        commands.extend(first.iter().map(|(command, arguments)| command_text(command, arguments)));
+        writer.write_all(commands.as_bytes()).await.map_err(|_| QmpError::Closed)?;
         let mut lines = Lines { reader: BufReader::new(reader) };
         match lines.next().await? {
             Line::Greeting { qmp } => tracing::debug!(version = %qmp["version"]["qemu"], "QEMU answers"),
@@ -88,7 +91,9 @@ impl Qmp {
         let follower = Follower { state: state_sender, migration: migration_sender, answers: answer_sender };
         tokio::spawn(follower.follow(lines));
         let mut qmp = Self { state, migration, answers, writer };
-        qmp.execute("qmp_capabilities", json!({})).await?;
+        for _ in 0..=first.len() {
+            qmp.answer().await?;
+        }
         Ok(qmp)
     }
 
@@ -223,7 +228,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(said.as_bytes()).await.unwrap();
         theirs.shutdown().await.unwrap();
-        let connected = Qmp::connect(ours).await;
+        let connected = Qmp::connect(ours, &[]).await;
         drop(theirs);
         connected
     }

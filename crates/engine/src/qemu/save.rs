@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Machine;
 use super::qmp::QmpError;
@@ -35,6 +35,17 @@ impl From<QmpError> for SaveError {
     }
 }
 
+/// The command that keeps the memory, which has a file of its own, out of the state; needed on both sides.
+fn leave_out_memory() -> (&'static str, Value) {
+    let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
+    ("migrate-set-capabilities", capabilities)
+}
+
+/// The commands that restore a machine from the state on a descriptor of QEMU's.
+pub(super) fn restore_commands(descriptor: i32) -> [(&'static str, Value); 2] {
+    [leave_out_memory(), ("migrate-incoming", json!({ "uri": format!("fd:{descriptor}") }))]
+}
+
 impl Machine {
     /// Stops the machine for good, and writes the state of its devices to `state`. Together with the file of
     /// its memory ([`crate::Memory::File`]) and its disks as they are then, that is the whole machine.
@@ -46,7 +57,9 @@ impl Machine {
 
     async fn write_state(&mut self, state: &File) -> Result<(), SaveError> {
         let qmp = &mut self.qmp;
-        qmp.execute("stop", json!({})).await?;
+        // The migration stops the machine itself; one that was stopped before would be restored as stopped.
+        let (command, arguments) = leave_out_memory();
+        qmp.execute(command, arguments).await?;
         let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
         qmp.execute("migrate-set-capabilities", events).await?;
         // The default limit is a network's; a file takes what it gets.

@@ -1,0 +1,153 @@
+//! `template list`, `warm`, `delete` and `prune`.
+
+use std::process::{Command, Stdio};
+
+use home::Home;
+use image::{Platform, Reference, Store};
+use serde::Serialize;
+use template::{Budget, Listed, TemplateError, Templates};
+use workspace::{WarmRequest, Warmed};
+
+use crate::args::{Global, MachineArgs, NetworkChoice, TemplateVerb, WarmArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::progress::Steps;
+use crate::pull::{open_home, runtime};
+use crate::run::machine_settings;
+
+/// An entry of `template list --json`; a contract.
+#[derive(Serialize)]
+struct ListedTemplate {
+    key: String,
+    image: String,
+    created_at: jiff::Timestamp,
+    used_at: jiff::Timestamp,
+    size: u64,
+}
+
+/// What `template warm --json` prints; a contract.
+#[derive(Serialize)]
+struct WarmedTemplate {
+    key: String,
+    made: bool,
+}
+
+pub(crate) fn template(global: &Global, verb: TemplateVerb) -> Result<Exit, Failure> {
+    let home = open_home(global)?;
+    let templates = Templates::open(&home);
+    match verb {
+        TemplateVerb::List => list(global, &templates),
+        TemplateVerb::Warm(args) => warm(global, &home, &args),
+        TemplateVerb::Delete { keys } => {
+            let mut exit = Exit::Success;
+            for key in keys {
+                if let Err(error) = templates.delete(&key) {
+                    exit = crate::failure::print(&failure(&error), global.format());
+                }
+            }
+            Ok(exit)
+        }
+        TemplateVerb::Prune { all } => {
+            let budget = if all { Budget::Off } else { global.templates };
+            let deleted = templates.trim(budget).map_err(|error| failure(&error))?;
+            show(global, &deleted);
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn failure(error: &TemplateError) -> Failure {
+    let failure = Failure::new("template", error);
+    match error {
+        TemplateError::Unknown(_) => failure.hint(Some("see those there are: microagent template list")),
+        _ => failure,
+    }
+}
+
+fn list(global: &Global, templates: &Templates) -> Result<Exit, Failure> {
+    let all = templates.list().map_err(|error| failure(&error))?;
+    show(global, &all);
+    Ok(Exit::Success)
+}
+
+fn show(global: &Global, templates: &[Listed]) {
+    let entry = |listed: &Listed| ListedTemplate {
+        key: listed.key.to_string(),
+        image: listed.image.clone(),
+        created_at: listed.created_at,
+        used_at: listed.used_at,
+        size: listed.allocated,
+    };
+    if global.format() == Format::Json {
+        return output::json(&templates.iter().map(entry).collect::<Vec<_>>());
+    }
+    let row = |listed: &Listed| {
+        let used = format!("{:.0}", listed.used_at);
+        [listed.key.to_string(), listed.image.clone(), used, output::size(listed.allocated)]
+    };
+    output::table(["KEY", "IMAGE", "USED", "SIZE"], &templates.iter().map(row).collect::<Vec<_>>());
+}
+
+fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> {
+    if args.detached {
+        step_back();
+    }
+    let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
+    let found = store.find(&args.image, &platform).map_err(|error| Failure::new("image_store", &error))?;
+    let image = found.ok_or_else(|| {
+        Failure::usage(format!("image `{}` is not in the store", args.image))
+            .exit(Exit::Failed)
+            .hint(Some(format!("fetch it: microagent pull {}", args.image)))
+    })?;
+    let request = WarmRequest {
+        image,
+        machine: machine_settings(&args.machine),
+        disk_size: args.machine.disk_size,
+        budget: global.templates,
+    };
+    let mut steps = Steps::new(global);
+    steps.activity("making a template");
+    let warmed = runtime()?.block_on(workspace::warm(home, &request));
+    steps.done();
+    let (key, made) = match warmed.map_err(|error| Failure::new("template", &error))? {
+        Warmed::Made(key) => (key.to_string(), true),
+        Warmed::AlreadyThere(key) => (key.to_string(), false),
+    };
+    match global.format() {
+        Format::Json => output::json(&WarmedTemplate { key, made }),
+        Format::Text => output::data(&key),
+    }
+    Ok(Exit::Success)
+}
+
+/// Leaves the terminal that started it, and the processor to whoever needs it.
+fn step_back() {
+    // Both only make it quieter.
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::nice(10);
+}
+
+/// Has another process make the template for runs like the one that ended. Nobody waits for it.
+pub(crate) fn warm_in_background(global: &Global, home: &Home, image: &Reference, machine: &MachineArgs) {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--home").arg(home.root()).args(["template", "warm", "--detached"]);
+    command.arg("--templates").arg(global.templates.to_string());
+    command.arg("--memory").arg(machine.memory.to_string());
+    command.arg("--cpus").arg(machine.cpus.to_string());
+    command.arg("--disk-size").arg(machine.disk_size.to_string());
+    command.arg("--accel").arg(machine.accel.to_string());
+    command.arg("--network").arg(match machine.network {
+        NetworkChoice::User => "user",
+        NetworkChoice::Isolated => "isolated",
+    });
+    if let Some(kernel) = &machine.kernel {
+        command.arg("--kernel").arg(kernel.as_str());
+    }
+    command.arg(image.full());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Err(error) = command.spawn() {
+        tracing::warn!(%error, "failed to start making a template");
+    }
+}
