@@ -60,8 +60,9 @@ impl Etc {
 
     /// Becomes the machine that the host describes.
     pub(crate) fn identify(&mut self, identity: &Identity) -> Result<(), String> {
-        add_entropy(identity.seed).map_err(failed("seed the random number generator"))?;
+        // What the host said of the time grows old.
         set_clock(identity)?;
+        add_entropy(identity.seed).map_err(failed("seed the random number generator"))?;
         rustix::system::sethostname(identity.hostname.as_bytes())
             .map_err(|error| format!("failed to set the host name: {error}"))?;
         self.hostname.clone_from(&identity.hostname);

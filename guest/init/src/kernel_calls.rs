@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::fs::{FileType, Gid, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// A process that is to be: in its own session, with these IDs, and on a terminal if its input is one.
@@ -21,10 +22,12 @@ pub(crate) struct Identity {
 /// Makes `command` start as `identity` says.
 pub(crate) fn start_as(command: &mut Command, identity: Identity) {
     let prepare = move || {
+        unblock_signals()?;
         rustix::process::setsid()?;
         if identity.on_terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
+        give_pipes(identity.uid, identity.gid)?;
         // SAFETY: the pointer and the length describe a live vector.
         check(unsafe { libc::setgroups(identity.groups.len(), identity.groups.as_ptr()) })?;
         // SAFETY: plain system calls on this process.
@@ -34,6 +37,27 @@ pub(crate) fn start_as(command: &mut Command, identity: Identity) {
     };
     // SAFETY: the closure only makes system calls; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// What this process takes from a descriptor, a workload wants delivered; a blocked signal stays blocked across
+/// an exec.
+fn unblock_signals() -> io::Result<()> {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises the set before anything reads it, and all pointers are to it.
+    unsafe {
+        check(libc::sigemptyset(none.as_mut_ptr()))?;
+        check(libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()))
+    }
+}
+
+/// A program may open its streams anew, as `/dev/stdout`, and a pipe opens for its owner only.
+fn give_pipes(uid: u32, gid: u32) -> io::Result<()> {
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        if FileType::from_raw_mode(rustix::fs::fstat(stream)?.st_mode) == FileType::Fifo {
+            rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+    }
+    Ok(())
 }
 
 /// A descriptor that becomes readable when one of `signals` arrives; they are blocked in this process.
