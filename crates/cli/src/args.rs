@@ -17,7 +17,7 @@ use crate::output::Format;
 
 /// Run any OCI image in a microVM of its own, as you would run a container
 #[derive(Debug, Parser)]
-#[command(name = "microagent", version, max_term_width = 100)]
+#[command(name = "microagent", bin_name = "microagent", version, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -55,8 +55,7 @@ pub(crate) struct Global {
 
 impl Global {
     pub(crate) fn format(&self) -> Format {
-        let asked = std::env::var_os("MICROAGENT_OUTPUT").is_some_and(|value| value == "json");
-        if self.json || asked { Format::Json } else { Format::Text }
+        Format::wanted(self.json)
     }
 }
 

@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::fmt::Write;
 
+use clap::{ArgMatches, CommandFactory};
 use serde::Serialize;
 
+use crate::args::Args;
 use crate::exit::Exit;
 use crate::output::Format;
 
@@ -95,14 +97,33 @@ pub(crate) fn print(failure: &Failure, format: Format) -> Exit {
 
 /// Prints what clap has to say: help and version to standard output, mistakes to standard error.
 pub(crate) fn usage(error: &clap::Error) -> Exit {
-    // A broken standard stream leaves nobody to tell.
-    let _ = error.print();
     if !error.use_stderr() {
+        // A broken standard stream leaves nobody to tell.
+        let _ = error.print();
         return Exit::Success;
     }
+    let typed = Args::command().ignore_errors(true).try_get_matches().unwrap_or_default();
     // A mistake in `run` looks like any other failure of `run` to whoever called it.
-    let is_run = std::env::args_os().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
-    if is_run.is_some_and(|verb| verb == "run") { Exit::RunFailed } else { Exit::Usage }
+    let exit = if typed.subcommand_name() == Some("run") { Exit::RunFailed } else { Exit::Usage };
+    if Format::wanted(has_json(&typed)) == Format::Json {
+        return print(&mistake(&error.render().to_string()).exit(exit), Format::Json);
+    }
+    let _ = error.print();
+    exit
+}
+
+fn has_json(typed: &ArgMatches) -> bool {
+    let here = matches!(typed.try_get_one("json"), Ok(Some(true)));
+    here || typed.subcommand().is_some_and(|(_, below)| has_json(below))
+}
+
+/// The parts of clap's text: paragraphs, of which the first is the message, and some are tips.
+fn mistake(text: &str) -> Failure {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let message = text.split("\n\n").next().unwrap_or(text);
+    let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let tips: Vec<_> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    Failure::usage(message).hint(Some(tips.join("; ")).filter(|tips| !tips.is_empty()))
 }
 
 #[cfg(test)]
@@ -112,6 +133,15 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("failed to open `x`")]
     struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_mistake_has_a_message_and_tips() {
+        let text = "error: unexpected argument '--x' found\n\n  tip: one\n  tip: two\n\nUsage: y\n";
+        let failure = mistake(text);
+        assert_eq!(failure.message, "unexpected argument '--x' found");
+        assert_eq!(failure.hint.as_deref(), Some("one; two"));
+        assert_eq!(mistake("error: not provided:\n  <A>\n\nUsage: y\n").message, "not provided: <A>");
+    }
 
     #[test]
     fn a_message_names_its_causes_once() {

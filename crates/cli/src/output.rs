@@ -16,6 +16,14 @@ pub(crate) enum Format {
     Json,
 }
 
+impl Format {
+    /// What `--json`, given or not, and the environment ask for.
+    pub(crate) fn wanted(json: bool) -> Self {
+        let asked = std::env::var_os("MICROAGENT_OUTPUT").is_some_and(|value| value == "json");
+        if json || asked { Self::Json } else { Self::Text }
+    }
+}
+
 /// Writes a line of talk.
 pub(crate) fn talk(line: &str) {
     // A closed standard error leaves nobody to tell.
