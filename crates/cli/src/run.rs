@@ -106,7 +106,6 @@ fn request(global: &Global, args: RunArgs, image: Image) -> Result<RunRequest, F
         terminal,
         interactive: args.interactive,
         afterwards: if args.keep { Afterwards::Keep } else { Afterwards::Remove },
-        disk_size: args.machine.disk_size,
         templates: if args.cold { Budget::Off } else { global.templates },
         timeout: args.timeout,
         grace: args.stop_timeout,
@@ -124,6 +123,7 @@ pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
             NetworkChoice::User => Network::User,
             NetworkChoice::Isolated => Network::Isolated,
         },
+        disk_size: args.disk_size,
     }
 }
 

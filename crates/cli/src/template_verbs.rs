@@ -101,12 +101,7 @@ fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> 
             .exit(Exit::Failed)
             .hint(Some(format!("fetch it: microagent pull {}", args.image)))
     })?;
-    let request = WarmRequest {
-        image,
-        machine: machine_settings(&args.machine),
-        disk_size: args.machine.disk_size,
-        budget: global.templates,
-    };
+    let request = WarmRequest { image, machine: machine_settings(&args.machine), budget: global.templates };
     let mut steps = Steps::new(global);
     steps.activity("making a template");
     let warmed = runtime()?.block_on(workspace::warm(home, &request));

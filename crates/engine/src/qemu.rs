@@ -114,6 +114,7 @@ pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
         Start::Restore(_) => save::restore_commands(process::DESCRIPTORS.state).to_vec(),
     };
     let mut process = process::start(spec)?;
+    tracing::debug!("QEMU is spawned");
     let control = process.control.take().expect("a new process has its control channel");
     let greeting = tokio::time::timeout(GREETING_DEADLINE, Qmp::connect(control, &first)).await;
     let qmp = match greeting {

@@ -1,8 +1,9 @@
 //! The persistent unit, its lifecycle, and one-shot runs.
 //!
 //! ```text
-//! run ──▶ boot ──▶ agent ──▶ process
-//!          │         └ requests and streams, over the guest's port
+//! run ──▶ plan ──▶ boot ──▶ agent ──▶ process
+//!          │        │        └ requests and streams, over the guest's port
+//!          │        └ or restore, from the template that `warm` made
 //!          ├ root    layers become one EROFS, kept by chain ID
 //!          ├ disk    a blank ext4, copied by its data extents
 //!          └ initramfs  our init and the kernel's modules, kept by content
@@ -17,17 +18,19 @@ mod command;
 mod disk;
 mod initramfs;
 mod name;
+mod plan;
 mod record;
 mod root;
 mod run;
 mod streams;
 mod warm;
 
-pub use boot::{BootError, Machine as MachineSettings, Network, StartKind};
+pub use boot::{BootError, StartKind};
 pub use command::{CommandError, Overrides};
 pub use disk::{DiskError, DiskSize, InvalidDiskSize};
 pub use initramfs::InitramfsError;
 pub use name::random_name;
+pub use plan::{Machine as MachineSettings, Network};
 pub use record::{KeepError, WorkspaceRecord};
 pub use root::RootError;
 pub use run::{Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Step, TemplateUse, prepare};

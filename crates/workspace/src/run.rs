@@ -9,22 +9,21 @@
 
 use std::time::Duration;
 
-use engine::Durability;
 use home::{Home, Name};
 use image::Image;
 use proto::{Command, ExitStatus, OutputStream, SpawnFailure, Stdio, TerminalSize, ToGuest};
 use rustix::process::Signal;
-use template::{Budget, Templates};
+use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::agent::{AgentError, Process, ProcessEvent, ProcessHandle};
-use crate::boot::{Booted, Plan, StartKind};
-use crate::disk::{DiskError, DiskSize, scratch_disk};
+use crate::boot::{Booted, StartKind};
+use crate::plan::{Plan, WritableDisk};
 use crate::record::{Keep, KeepError, WorkspaceRecord, exists};
 use crate::root::{RootError, root_file_system};
 use crate::streams::{Input, Sink, Streams, feed};
-use crate::{BootError, CommandError, MachineSettings, Overrides, command, warm};
+use crate::{BootError, CommandError, MachineSettings, Overrides, command};
 
 /// How many interrupts end the machine when the command ignores them.
 const PATIENCE: u32 = 3;
@@ -48,8 +47,6 @@ pub struct RunRequest {
     pub interactive: bool,
     /// What happens to the workspace afterwards.
     pub afterwards: Afterwards,
-    /// The size of its disk.
-    pub disk_size: DiskSize,
     /// How much disk templates may take, if there are to be any.
     pub templates: Budget,
     /// How long the command may run.
@@ -123,9 +120,6 @@ pub enum RunError {
         /// Why.
         source: RootError,
     },
-    /// The scratch disk could not be made.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
     /// The workspace could not be kept.
     #[error(transparent)]
     Keep(#[from] KeepError),
@@ -153,7 +147,7 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Boot(error) => error.hint(),
-            Self::Disk(error) | Self::Keep(KeepError::Disk(error)) => error.hint(),
+            Self::Keep(KeepError::Disk(error)) => error.hint(),
             Self::Command(CommandError::NoCommand) => {
                 Some("name one after the image, as in: microagent run IMAGE sh".to_owned())
             }
@@ -165,12 +159,13 @@ impl RunError {
 
 /// A run that has everything it needs, and has not started.
 pub struct PreparedRun {
-    home: Home,
     plan: Plan,
+    disk: WritableDisk,
+    template: Option<Template>,
+    template_use: TemplateUse,
     kept: Option<Keep>,
     command: Command,
     request: RunRequest,
-    template: TemplateUse,
 }
 
 /// What a run has to do with templates.
@@ -206,44 +201,39 @@ pub fn prepare(
     let root =
         root_file_system(home, &request.image, &mut |bytes| observe(Step::Converting { bytes, total }))
             .map_err(|source| RunError::Root { image: image.clone(), source })?;
+    let plan = Plan::new(home, &request.machine, &request.image, root)?;
+    let (template, template_use) = find_template(home, &request, &plan);
     let (kept, disk) = match request.afterwards {
-        Afterwards::Remove => (None, (scratch_disk(home, request.disk_size)?, Durability::Scratch)),
+        Afterwards::Remove => (None, WritableDisk::Scratch),
         Afterwards::Keep => {
             let record = WorkspaceRecord {
                 image,
                 image_digest: request.image.manifest_digest.to_string(),
                 created_at: jiff::Timestamp::now(),
             };
-            let (kept, disk) = Keep::create(home, &request.name, &record, request.disk_size)?;
-            (Some(kept), (disk, Durability::Durable))
+            let (kept, disk) = Keep::create(home, &request.name, &record, request.machine.disk_size)?;
+            (Some(kept), WritableDisk::Kept(disk))
         }
     };
-    let mut plan = Plan::new(home, &request.machine, root, disk)?;
-    let template = find_template(home, &request, &mut plan);
-    Ok(PreparedRun { home: home.clone(), plan, kept, command, request, template })
+    Ok(PreparedRun { plan, disk, template, template_use, kept, command, request })
 }
 
-/// Has the run start from a template if there is one. A kept workspace's disk is not a template's copy.
-fn find_template(home: &Home, request: &RunRequest, plan: &mut Plan) -> TemplateUse {
+/// The template to start from, if there is one. A kept workspace's disk is not a template's copy.
+fn find_template(home: &Home, request: &RunRequest, plan: &Plan) -> (Option<Template>, TemplateUse) {
     if request.templates == Budget::Off || request.afterwards == Afterwards::Keep {
-        return TemplateUse::None;
+        return (None, TemplateUse::None);
     }
-    let Some(key) = warm::template_key(plan, &request.image, request.disk_size) else {
-        return TemplateUse::None;
-    };
+    let Some(key) = plan.template_key() else { return (None, TemplateUse::None) };
     match Templates::open(home).find(&key) {
-        Some(template) => {
-            plan.set_template(template);
-            TemplateUse::Restored
-        }
-        None => TemplateUse::Wanted,
+        Some(template) => (Some(template), TemplateUse::Restored),
+        None => (None, TemplateUse::Wanted),
     }
 }
 
 impl PreparedRun {
     /// What it has to do with templates.
     pub fn template_use(&self) -> TemplateUse {
-        self.template
+        self.template_use
     }
 
     /// Runs the command to its end. `controls` may close at any time; `observe` hears each step.
@@ -255,9 +245,10 @@ impl PreparedRun {
         mut controls: mpsc::UnboundedReceiver<Control>,
         observe: &mut dyn FnMut(Step),
     ) -> Result<Finished, RunError> {
-        observe(Step::Starting(self.plan.start_kind()));
+        let kind = if self.template.is_some() { StartKind::Restore } else { StartKind::Boot };
+        observe(Step::Starting(kind));
         let booted = tokio::select! {
-            booted = self.plan.start(&self.home) => booted?,
+            booted = self.plan.start(self.disk, self.template) => booted?,
             signal = ending_signal(&mut controls) => return Ok(Finished::Interrupted(signal)),
         };
         let request = self.request;
@@ -323,7 +314,10 @@ impl Running {
         observe: &mut dyn FnMut(Step),
     ) -> Result<Finished, RunError> {
         tokio::select! {
-            outcome = set_up => outcome?,
+            outcome = set_up => {
+                outcome?;
+                tracing::debug!("the machine is set up");
+            }
             ended = self.booted.machine.ended() => return Err(machine_ended(&ended, &self.booted)),
             signal = ending_signal(controls) => return Ok(Finished::Interrupted(signal)),
         }
@@ -355,6 +349,7 @@ impl Running {
     ) -> Option<Finished> {
         match event {
             ProcessEvent::Started => {
+                tracing::debug!("the command runs");
                 observe(Step::Running);
                 self.deadline = self.timeout.map(|timeout| (Instant::now() + timeout, Finished::TimedOut));
                 if let Some(Input::Stream(source)) = self.input.take() {
@@ -368,7 +363,10 @@ impl Running {
                 sinks[stream as usize].push(chunk);
                 None
             }
-            ProcessEvent::Exited(status) => Some(self.finish_output(status, controls).await),
+            ProcessEvent::Exited(status) => {
+                tracing::debug!(?status, "the command ended");
+                Some(self.finish_output(status, controls).await)
+            }
         }
     }
 
@@ -421,7 +419,9 @@ impl Running {
         if request.afterwards == Afterwards::Keep {
             outcome = self.shut_down(request, finished).await;
         }
+        tracing::debug!("ending the machine");
         self.booted.machine.kill().await;
+        tracing::debug!("the machine is gone");
         outcome
     }
 

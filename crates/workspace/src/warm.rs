@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
-use engine::{Durability, SaveError};
+use engine::SaveError;
 use home::{Home, LockError};
 use image::Image;
 use proto::{Command, Stdio};
 use template::{Budget, TemplateError, TemplateKey, Templates};
 
 use crate::agent::{Agent, Process};
-use crate::boot::{Booted, Plan};
-use crate::disk::{DiskError, DiskSize, blank_name, fill_blank};
-use crate::root::{RootError, chain_id, root_file_system};
+use crate::boot::Booted;
+use crate::disk::{DiskError, fill_blank};
+use crate::plan::Plan;
+use crate::root::{RootError, root_file_system};
 use crate::{BootError, MachineSettings};
 
 /// How long one process that only warms the machine up may take.
@@ -27,8 +28,6 @@ pub struct WarmRequest {
     pub image: Image,
     /// The machine.
     pub machine: MachineSettings,
-    /// The size of the disk.
-    pub disk_size: DiskSize,
     /// How much disk templates may take.
     pub budget: Budget,
 }
@@ -48,6 +47,9 @@ pub enum WarmError {
     /// Templates are switched off.
     #[error("templates are switched off")]
     Off,
+    /// What the template depends on cannot be told.
+    #[error("cannot tell which template fits this machine")]
+    NoKey,
     /// The image's layers are no root file system.
     #[error(transparent)]
     Root(#[from] RootError),
@@ -79,36 +81,20 @@ pub async fn warm(home: &Home, request: &WarmRequest) -> Result<Warmed, WarmErro
         return Err(WarmError::Off);
     }
     let root = root_file_system(home, &request.image, &mut |_| ())?;
-    // The key needs the machine's shape, whose disks have any content.
-    let shape =
-        Plan::new(home, &request.machine, root.try_clone()?, (root.try_clone()?, Durability::Scratch))?;
-    let key = template_key(&shape, &request.image, request.disk_size)
-        .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+    let plan = Plan::new(home, &request.machine, &request.image, root)?;
+    let key = plan.template_key().ok_or(WarmError::NoKey)?;
     let templates = Templates::open(home);
     let Some(making) = templates.begin(&key)? else { return Ok(Warmed::AlreadyThere(key)) };
 
-    fill_blank(home, request.disk_size, &making.disk)?;
-    let writable = (making.disk.try_clone()?, Durability::Scratch);
-    let mut plan = Plan::new(home, &request.machine, root, writable)?;
-    plan.set_memory_file(making.memory.try_clone()?);
-    let Booted { machine, agent, .. } = ready(plan.start(home).await?).await?;
+    fill_blank(home, request.machine.disk_size, &making.disk)?;
+    let booting = plan.boot_to_save(making.disk.try_clone()?, making.memory.try_clone()?);
+    let Booted { machine, agent, .. } = ready(booting.await?).await?;
     drop(agent);
     machine.save(&making.state).await?;
     let name = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     making.finish(&name)?;
     templates.trim(request.budget)?;
     Ok(Warmed::Made(key))
-}
-
-/// The key of the template for runs of `image` on the machine of `plan`; `None` if it cannot be told.
-pub(crate) fn template_key(plan: &Plan, image: &Image, size: DiskSize) -> Option<TemplateKey> {
-    match plan.template_key(&chain_id(image), &blank_name(size)) {
-        Ok(key) => Some(key),
-        Err(error) => {
-            tracing::warn!(%error, "the machine's template cannot be told");
-            None
-        }
-    }
 }
 
 /// Mounts, connects, and runs first processes.

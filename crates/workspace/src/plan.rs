@@ -1,0 +1,206 @@
+//! What to start: the machine's settings, the image on its disk, and the template that fits both.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use engine::{
+    Accelerator, Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Requested, Saved, Start,
+    UserNetwork, VmSpec,
+};
+use home::Home;
+use image::Image;
+use kernel::{Kernel, Kernels, Release};
+use template::{KeyParts, Template, TemplateKey, Templates};
+
+use crate::BootError;
+use crate::boot::{Booted, GuestSide, IMAGE_DISK, StartKind, WRITABLE_DISK, launch};
+use crate::disk::{DiskSize, blank_name, scratch_copy, scratch_disk};
+use crate::initramfs::initramfs;
+use crate::root::chain_id;
+
+/// What a machine is to be, in the user's terms.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// What runs its instructions.
+    pub acceleration: Requested,
+    /// The number of virtual CPUs.
+    pub cpus: u32,
+    /// Its memory.
+    pub memory: MemorySize,
+    /// The release of its kernel; the default kernel if absent.
+    pub kernel: Option<Release>,
+    /// Its network.
+    pub network: Network,
+    /// The size of its disk.
+    pub disk_size: DiskSize,
+}
+
+/// A machine's network, in the user's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// Outbound connections and name resolution.
+    #[default]
+    User,
+    /// No network device at all.
+    Isolated,
+}
+
+/// A machine that can be started: from a template if there is one, else from power-on.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    home: Home,
+    accelerator: Accelerator,
+    cpus: u32,
+    memory: MemorySize,
+    kernel: PathBuf,
+    kernel_digest: String,
+    initramfs: PathBuf,
+    network: Option<UserNetwork>,
+    disk_size: DiskSize,
+    root: File,
+    root_id: String,
+}
+
+/// Where a machine's changes go.
+#[derive(Debug)]
+pub(crate) enum WritableDisk {
+    /// Nowhere in the end: the disk is gone with the machine.
+    Scratch,
+    /// Onto this disk, which outlives the machine.
+    Kept(File),
+}
+
+impl Plan {
+    /// Finds everything that `settings` name. `root` is the root file system of `image`.
+    pub(crate) fn new(home: &Home, settings: &Machine, image: &Image, root: File) -> Result<Self, BootError> {
+        let acceleration = settings.acceleration.choose()?;
+        if let Some(problem) = &acceleration.problem {
+            tracing::info!("using translation (tcg): {problem}");
+        }
+        let kernel = find_kernel(home, settings.kernel.as_ref())?;
+        let initramfs = initramfs(home, &kernel)
+            .map_err(|source| BootError::Initramfs { release: kernel.release.to_string(), source })?;
+        let network = match settings.network {
+            Network::User => Some(UserNetwork::default()),
+            Network::Isolated => None,
+        };
+        Ok(Self {
+            home: home.clone(),
+            accelerator: acceleration.accelerator,
+            cpus: settings.cpus,
+            memory: settings.memory,
+            kernel: kernel_image(&kernel, acceleration.accelerator),
+            kernel_digest: kernel.digest,
+            initramfs,
+            network,
+            disk_size: settings.disk_size,
+            root,
+            root_id: chain_id(image),
+        })
+    }
+
+    /// The key of the template that a scratch machine can be restored from; `None` if it cannot be told.
+    pub(crate) fn template_key(&self) -> Option<TemplateKey> {
+        let told = || {
+            let disk = (self.root.try_clone()?, Durability::Scratch);
+            let machine = engine::fingerprint(&self.spec(self.power_on(Memory::Private), disk)?)?;
+            let parts = KeyParts {
+                machine: &machine,
+                kernel: &self.kernel_digest,
+                initramfs: &self.initramfs.display().to_string(),
+                root: &self.root_id,
+                disk: &blank_name(self.disk_size),
+            };
+            std::io::Result::Ok(parts.key())
+        };
+        match told() {
+            Ok(key) => Some(key),
+            Err(error) => {
+                tracing::warn!(%error, "the machine's template cannot be told");
+                None
+            }
+        }
+    }
+
+    /// Starts the machine and waits until its agent answers. A template that does not work is thrown away,
+    /// and the machine boots.
+    pub(crate) async fn start(
+        &self,
+        disk: WritableDisk,
+        template: Option<Template>,
+    ) -> Result<Booted, BootError> {
+        if let Some(template) = template {
+            let key = template.key.clone();
+            match self.restore(template).await {
+                Ok(restored) => return Ok(restored),
+                Err(error) => {
+                    let reason = &error as &dyn std::error::Error;
+                    tracing::warn!(%key, reason, "a template cannot be restored and is removed; booting instead");
+                    Templates::open(&self.home).discard(&key);
+                }
+            }
+        }
+        let disk = match disk {
+            WritableDisk::Scratch => (scratch_disk(&self.home, self.disk_size)?, Durability::Scratch),
+            WritableDisk::Kept(disk) => (disk, Durability::Durable),
+        };
+        let guest = GuestSide { network: self.network, writable: disk.1, start: StartKind::Boot };
+        let spec = self.spec(self.power_on(Memory::Private), disk).map_err(BootError::Disks)?;
+        launch(spec, guest).await
+    }
+
+    /// Starts a machine that can be saved: its memory and its disk are these files.
+    pub(crate) async fn boot_to_save(&self, disk: File, memory: File) -> Result<Booted, BootError> {
+        let writable = Durability::Scratch;
+        let guest = GuestSide { network: self.network, writable, start: StartKind::Boot };
+        let spec = self.spec(self.power_on(Memory::File(memory)), (disk, writable));
+        launch(spec.map_err(BootError::Disks)?, guest).await
+    }
+
+    async fn restore(&self, template: Template) -> Result<Booted, BootError> {
+        let writable = Durability::Scratch;
+        let disk = scratch_copy(&self.home, &template.disk).map_err(BootError::Disks)?;
+        let start = Start::Restore(Saved { memory: template.memory, state: template.state });
+        let guest = GuestSide { network: self.network, writable, start: StartKind::Restore };
+        launch(self.spec(start, (disk, writable)).map_err(BootError::Disks)?, guest).await
+    }
+
+    fn power_on(&self, memory: Memory) -> Start {
+        Start::Boot { kernel: self.kernel.clone(), initramfs: self.initramfs.clone(), memory }
+    }
+
+    fn spec(&self, start: Start, writable: (File, Durability)) -> std::io::Result<VmSpec> {
+        let image =
+            Disk { serial: IMAGE_DISK.to_owned(), file: self.root.try_clone()?, access: Access::ReadOnly };
+        let writable = Disk {
+            serial: WRITABLE_DISK.to_owned(),
+            file: writable.0,
+            access: Access::ReadWrite(writable.1),
+        };
+        Ok(VmSpec {
+            accelerator: self.accelerator,
+            cpus: self.cpus,
+            memory: self.memory,
+            start,
+            disks: vec![image, writable],
+            network: self.network.map_or(NetworkDevice::None, NetworkDevice::User),
+            agent_port: proto::PORT_NAME,
+        })
+    }
+}
+
+fn find_kernel(home: &Home, release: Option<&Release>) -> Result<Kernel, BootError> {
+    let kernels = Kernels::open(home);
+    match release {
+        Some(release) => kernels.find(release)?.ok_or_else(|| BootError::UnknownKernel(release.clone())),
+        None => kernels.default()?.ok_or(BootError::NoKernel),
+    }
+}
+
+/// Under translation, unpacking the kernel would cost more than everything that follows.
+fn kernel_image(kernel: &Kernel, accelerator: Accelerator) -> PathBuf {
+    match (accelerator, &kernel.vmlinux) {
+        (Accelerator::Tcg, Some(unpacked)) => unpacked.clone(),
+        _ => kernel.image.clone(),
+    }
+}
