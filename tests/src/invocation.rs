@@ -83,54 +83,63 @@ impl Invocation {
     }
 
     /// Adds arguments.
+    #[must_use]
     pub fn args(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.words.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable; the last setting counts.
+    #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
     /// Starts it in `directory`.
+    #[must_use]
     pub fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
         self
     }
 
     /// Has `wrapper`, a command that executes what follows its own arguments, start it.
+    #[must_use]
     pub fn through(mut self, wrapper: &[&str]) -> Self {
         self.words.splice(0..0, wrapper.iter().map(OsString::from));
         self
     }
 
     /// Gives it `bytes` as standard input.
+    #[must_use]
     pub fn bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Input::Bytes(bytes.into());
         self
     }
 
     /// Gives it this standard input.
+    #[must_use]
     pub fn input_from(mut self, input: impl Into<Stdio>) -> Self {
         self.input = Input::From(input.into());
         self
     }
 
     /// Leaves its standard input open, for [`Running::input`].
+    #[must_use]
     pub fn open_input(mut self) -> Self {
         self.input = Input::Open;
         self
     }
 
     /// Has its standard output go there.
+    #[must_use]
     pub fn output_to(mut self, output: impl Into<Stdio>) -> Self {
         self.output = Some(output.into());
         self
     }
 
     /// Lets it take so long.
+    #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self

@@ -50,7 +50,8 @@ impl Layout {
 
     /// Writes a blob and returns its descriptor.
     fn blob(&self, media_type: &str, content: &[u8]) -> Value {
-        let hex: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex =
+            Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         fs_err::write(self.directory.join("blobs/sha256").join(&hex), content)
             .expect("a blob can be written");
         json!({ "mediaType": media_type, "digest": format!("sha256:{hex}"), "size": content.len() })

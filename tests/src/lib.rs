@@ -10,7 +10,10 @@
 //!   a test's own view          └──on_terminal──▶ Terminal
 //! ```
 //!
-//! Nothing of the user's environment reaches a test but `PATH`. Each invocation has a deadline, generous enough for
+//! The home has a template for each image's usual machine, so most stories start from it, those in a [`World::cold`]
+//! one from power-on, and all of them with `MICROAGENT_TEMPLATES=off` in the environment.
+//!
+//! Nothing else of the user's environment reaches a test but `PATH`. Each invocation has a deadline, generous enough for
 //! a loaded machine without KVM; passing it fails the test with all that was said so far.
 
 mod invocation;

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use home::{Exclusive, Shared};
 use serde_json::json;
@@ -29,6 +30,11 @@ pub(crate) fn places() -> &'static Places {
 }
 
 fn prepare() -> Places {
+    static TRIED: AtomicBool = AtomicBool::new(false);
+    assert!(
+        !TRIED.swap(true, Ordering::SeqCst),
+        "the shared home could not be made; the first failure says why"
+    );
     let profile = profile_directory();
     let program = program(&profile);
     let root = profile.parent().expect("a profile has a target directory").join("e2e");
@@ -103,7 +109,7 @@ fn make(program: &Path, place: &Path, root: &Path, cache: &Path) {
     for (name, layer, config) in images {
         let layout = Layout::write(&layouts.path().join(name), layer, &config);
         microagent(&["load", "--input", &layout.path().to_string_lossy(), "--name", name]);
-        microagent(&["run", "--entrypoint", "/bin/true", name]);
+        microagent(&["template", "warm", name]);
     }
     fs_err::rename(&new, place).expect("the home can be renamed");
 }

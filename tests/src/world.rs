@@ -1,5 +1,6 @@
 //! What a test sees: a state directory, a directory of its own, and the program under test.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,24 @@ use crate::systems;
 /// What is smaller is copied into a home of its own, what is larger is linked: records change, images do not.
 const COPIED: u64 = 64 * 1024;
 
+const TEMPLATES: &str = "MICROAGENT_TEMPLATES";
+
 /// A test's view.
 #[derive(Debug)]
 pub struct World {
     directory: TempDir,
     program: PathBuf,
     home: PathBuf,
+    templates: Option<OsString>,
 }
 
 impl World {
+    /// The same without templates: each run starts from power-on, and none makes a template when it has ended.
+    #[must_use]
+    pub fn cold(self) -> Self {
+        Self { templates: Some("off".into()), ..self }
+    }
+
     /// With the home that all tests share.
     pub fn shared() -> Self {
         Self { home: places().home.clone(), ..Self::fresh() }
@@ -40,7 +50,7 @@ impl World {
         let directory = tempfile::tempdir_in(&places().work).expect("a directory can be made");
         let home = directory.path().join("home");
         fs_err::create_dir(directory.path().join("user")).expect("a directory can be made");
-        Self { directory, program: places().program.clone(), home }
+        Self { directory, program: places().program.clone(), home, templates: std::env::var_os(TEMPLATES) }
     }
 
     /// With a home that does not exist yet, for the user with this number, who can reach nothing else.
@@ -53,13 +63,17 @@ impl World {
         for path in [directory.path(), &user] {
             std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("root may give files away");
         }
-        Self { home: user.join("home"), program, directory }
+        Self { home: user.join("home"), program, directory, templates: std::env::var_os(TEMPLATES) }
     }
 
     /// A call of `microagent`.
     pub fn microagent(&self, words: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Invocation {
         let invocation = Invocation::new(&self.program, &self.home).args(words).directory(self.path());
-        invocation.env("HOME", self.path().join("user")).env("TMPDIR", self.path())
+        let invocation = invocation.env("HOME", self.path().join("user")).env("TMPDIR", self.path());
+        match &self.templates {
+            Some(templates) => invocation.env(TEMPLATES, templates),
+            None => invocation,
+        }
     }
 
     /// A call of `microagent run`.

@@ -21,10 +21,13 @@ fn ten_runs_at_once_all_succeed() {
 
 #[test]
 fn the_first_use_of_an_image_may_happen_many_times_at_once() {
-    let world = World::own();
-    for part in ["rootfs", "boot"] {
+    let world = World::own().cold();
+    for part in ["rootfs", "boot", "templates"] {
         for entry in std::fs::read_dir(world.home().join(part)).unwrap() {
-            std::fs::remove_file(entry.unwrap().path()).unwrap();
+            let path = entry.unwrap().path();
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            removed.unwrap();
         }
     }
     let running: Vec<_> = (0..3).map(|_| world.run(["busybox", "echo", "first"]).start()).collect();

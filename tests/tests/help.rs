@@ -1,8 +1,10 @@
 //! The command line as users read it: the whole reference, and what mistakes are answered with.
 
+use std::fmt::Write;
+
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 12] = [
+const VERBS: [&[&str]; 15] = [
     &[],
     &["run"],
     &["pull"],
@@ -14,6 +16,9 @@ const VERBS: [&[&str]; 12] = [
     &["kernel", "install"],
     &["kernel", "list"],
     &["kernel", "use"],
+    &["template"],
+    &["template", "warm"],
+    &["template", "delete"],
     &["completion"],
 ];
 
@@ -24,7 +29,7 @@ fn the_whole_reference() {
     for verb in VERBS {
         let shown = world.microagent(verb).args(["--help"]).env("COLUMNS", "100").outcome().success();
         let words = [&["microagent"], verb, &["--help"]].concat().join(" ");
-        reference.push_str(&format!("$ {words}\n{shown}\n"));
+        writeln!(reference, "$ {words}\n{shown}").unwrap();
     }
     insta::assert_snapshot!(reference);
     assert!(!world.home().exists(), "asking for help makes nothing");
@@ -57,7 +62,7 @@ fn mistakes_are_answered_with_advice() {
             let words = [&["microagent"], format, mistake].concat().join(" ");
             let error = String::from_utf8_lossy(&outcome.stderr).into_owned();
             assert_eq!(String::from_utf8_lossy(&outcome.stdout), "", "{words}");
-            shown.push_str(&format!("$ {words}\n{error}[{}]\n\n", outcome.code()));
+            writeln!(shown, "$ {words}\n{error}[{}]\n", outcome.code()).unwrap();
         }
     }
     insta::assert_snapshot!(shown);

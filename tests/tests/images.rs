@@ -23,7 +23,7 @@ fn parsed(text: &str) -> Value {
 
 #[test]
 fn an_image_is_pulled_and_runs_without_its_registry() {
-    let world = World::own();
+    let world = World::own().cold();
     let registry = Registry::open();
     registry.push(&layout(&world, "pulled"), "greeting:1");
     let name = registry.reference("greeting:1");
@@ -38,7 +38,7 @@ fn an_image_is_pulled_and_runs_without_its_registry() {
 
 #[test]
 fn a_run_pulls_what_is_missing() {
-    let world = World::own();
+    let world = World::own().cold();
     let registry = Registry::open();
     registry.push(&layout(&world, "fetched"), "greeting:1");
     let name = registry.reference("greeting:1");
@@ -49,7 +49,7 @@ fn a_run_pulls_what_is_missing() {
 
 #[test]
 fn a_login_comes_from_dockers_configuration() {
-    let world = World::own();
+    let world = World::own().cold();
     let registry = Registry::with_login();
     registry.push(&layout(&world, "private"), "greeting:1");
     let name = registry.reference("greeting:1");
@@ -61,7 +61,7 @@ fn a_login_comes_from_dockers_configuration() {
 
 #[test]
 fn an_image_that_the_registry_lacks_is_told() {
-    let world = World::own();
+    let world = World::own().cold();
     let registry = Registry::open();
     let name = registry.reference("nosuch:1");
     let error = world.run([&name]).outcome().error(125);
@@ -72,7 +72,7 @@ fn an_image_that_the_registry_lacks_is_told() {
 
 #[test]
 fn an_archive_is_loaded_from_standard_input() {
-    let world = World::own();
+    let world = World::own().cold();
     let archive = world.path().join("archive.tar");
     let destination = format!("docker-archive:{}:loaded:1", archive.display());
     let source = layout(&world, "loaded").for_skopeo();
@@ -85,7 +85,7 @@ fn an_archive_is_loaded_from_standard_input() {
 
 #[test]
 fn an_archive_that_is_cut_off_leaves_nothing() {
-    let world = World::own();
+    let world = World::own().cold();
     let archive = world.path().join("archive.tar");
     let destination = format!("oci-archive:{}:cut", archive.display());
     let source = layout(&world, "cut").for_skopeo();

@@ -21,7 +21,7 @@ fn the_kernel_is_not_the_hosts() {
 
 #[test]
 fn memory_and_processors_are_as_asked() {
-    let world = World::shared();
+    let world = World::shared().cold();
     let script = "free -m | awk '/Mem:/ { print $2 }'; nproc";
     let shown = world.run(["-m", "384m", "--cpus", "2", "busybox", "sh", "-c", script]).outcome().success();
     let numbers: Vec<u64> = shown.lines().map(|line| line.parse().unwrap()).collect();
@@ -31,7 +31,7 @@ fn memory_and_processors_are_as_asked() {
 
 #[test]
 fn the_disk_is_as_large_as_asked() {
-    let world = World::shared();
+    let world = World::shared().cold();
     let script =
         "df -m / | awk 'END { print $2 }'; dd if=/dev/zero of=/large bs=1M count=200 2>/dev/null; echo $?";
     let shown = world.run(["--disk-size", "128m", "busybox", "sh", "-c", script]).outcome().success();

@@ -32,7 +32,7 @@ fn a_guest_reaches_out() {
 
 #[test]
 fn an_isolated_guest_has_no_device() {
-    let world = World::shared();
+    let world = World::shared().cold();
     let script =
         "ls /sys/class/net; ping -c 1 -W 5 localhost >/dev/null && echo local; ping -c 1 -W 1 10.0.2.2";
     let outcome = world.run(["--network", "isolated", "busybox", "sh", "-c", script]).outcome();

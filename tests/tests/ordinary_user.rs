@@ -23,7 +23,7 @@ fn needs_root() {
 #[test]
 fn a_user_without_an_account_needs_nobody() {
     needs_root();
-    let world = World::of_user(USER);
+    let world = World::of_user(USER).cold();
     let package = world.path().join("kernel.deb");
     std::fs::copy(kernel_package(), &package).unwrap();
     chown(&package, Some(USER), Some(USER)).unwrap();
@@ -39,7 +39,7 @@ fn a_user_without_an_account_needs_nobody() {
 #[test]
 fn a_kernel_is_installed_with_apt_without_root() {
     needs_root();
-    let world = World::of_user(USER);
+    let world = World::of_user(USER).cold();
     let call = as_user(world.microagent(["kernel", "install"]));
     let release = call.deadline(Duration::from_secs(600)).outcome().success();
     let listed = as_user(world.microagent(["kernel", "list"])).outcome().success();
@@ -49,7 +49,7 @@ fn a_kernel_is_installed_with_apt_without_root() {
 #[test]
 fn another_users_home_is_refused() {
     needs_root();
-    let world = World::of_user(USER);
+    let world = World::of_user(USER).cold();
     let foreign = world.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     let call = as_user(world.microagent(["images", "--home", foreign.to_str().unwrap()]));

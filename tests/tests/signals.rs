@@ -1,5 +1,6 @@
 //! Signals at any moment: nothing is left, neither processes nor files.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,23 +10,21 @@ use rustix::process::Signal;
 const SOON: Duration = Duration::from_secs(2);
 const MOMENTS: u64 = 5;
 
-/// Signals runs at moments between 0 and 3 s after their start, the same ones in each call of the test.
-fn leaves_nothing(signal: Signal, seed: u64) {
-    let world = World::own();
+/// Signals runs at moments of the first `span` milliseconds, the same ones in each call of the test.
+fn leaves_nothing(world: &World, signal: Signal, span: u64) {
     let before = world.listing();
-    for number in 0..MOMENTS {
-        let random = (seed * MOMENTS + number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let moment = Duration::from_millis(random % 3000);
+    for number in 1..=MOMENTS {
+        let random =
+            (number * 64 + u64::from(signal.as_raw().unsigned_abs())).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let moment = Duration::from_millis((random >> 32) % span);
         let running = world.run(["busybox", "sleep", "600"]).start();
         std::thread::sleep(moment);
         running.signal(signal);
         let outcome = running.wait();
-        let code = outcome.status.code();
-        let expected = 128 + signal.as_raw();
-        let by_signal = std::os::unix::process::ExitStatusExt::signal(&outcome.status);
-        assert!(code == Some(expected) || by_signal == Some(signal.as_raw()), "{moment:?}: {outcome:?}");
+        let ends = [outcome.status.code().map(|code| code - 128), outcome.status.signal()];
+        assert!(ends.contains(&Some(signal.as_raw())), "{moment:?}: {outcome:?}");
         wait_until(SOON, || processes_of(world.home()));
-        wait_until(SOON, || new_files(&world, &before));
+        wait_until(SOON, || new_files(world, &before));
     }
 }
 
@@ -35,22 +34,26 @@ fn new_files(world: &World, before: &[PathBuf]) -> Vec<PathBuf> {
 
 #[test]
 fn interrupted_runs_leave_nothing() {
-    leaves_nothing(Signal::INT, 1);
+    leaves_nothing(&World::own(), Signal::INT, 1200);
+    leaves_nothing(&World::own().cold(), Signal::INT, 3000);
 }
 
 #[test]
 fn terminated_runs_leave_nothing() {
-    leaves_nothing(Signal::TERM, 2);
+    leaves_nothing(&World::own(), Signal::TERM, 1200);
+    leaves_nothing(&World::own().cold(), Signal::TERM, 3000);
 }
 
 #[test]
 fn runs_whose_terminal_went_away_leave_nothing() {
-    leaves_nothing(Signal::HUP, 3);
+    leaves_nothing(&World::own(), Signal::HUP, 1200);
+    leaves_nothing(&World::own().cold(), Signal::HUP, 3000);
 }
 
 #[test]
 fn killed_runs_leave_nothing() {
-    leaves_nothing(Signal::KILL, 4);
+    leaves_nothing(&World::own(), Signal::KILL, 1200);
+    leaves_nothing(&World::own().cold(), Signal::KILL, 3000);
 }
 
 #[test]

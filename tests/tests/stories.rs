@@ -14,4 +14,5 @@ mod network;
 mod ordinary_user;
 mod signals;
 mod streams;
+mod templates;
 mod terminal;
