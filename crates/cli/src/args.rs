@@ -51,6 +51,17 @@ pub(crate) struct Global {
         default_value = "8g"
     )]
     pub(crate) templates: Budget,
+    /// How long a restored machine waits for the next run of its image, in seconds; 0 for none (also:
+    /// `MICROAGENT_SPARES`)
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        env = "MICROAGENT_SPARES",
+        hide_env = true,
+        default_value = "0"
+    )]
+    pub(crate) spares: u64,
 }
 
 impl Global {
@@ -297,13 +308,15 @@ pub(crate) struct KernelInstallArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one value of it")]
 pub(crate) enum TemplateVerb {
     /// List templates, the most recently used first
     #[command(alias = "ls")]
     List,
     /// Make the template for runs of an image now, and not after its first run
     Warm(WarmArgs),
+    /// Keep a restored machine for the next run of an image
+    #[command(hide = true)]
+    Spare(WarmArgs),
     /// Delete templates; runs that started from them go on
     #[command(alias = "rm")]
     Delete {

@@ -8,8 +8,8 @@ use image::{Image, Platform, Store};
 use proto::SpawnFailureKind;
 use template::Budget;
 use workspace::{
-    Afterwards, Finished, Input, MachineSettings, Network, Overrides, RunError, RunRequest, StartKind, Step,
-    Streams, TemplateUse,
+    Afterwards, Finished, Input, MachineSettings, Network, Overrides, RunError, RunRequest, Spares,
+    StartKind, Step, Streams, TemplateUse,
 };
 
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs};
@@ -43,7 +43,7 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let mut steps = Steps::new(global);
     let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, step))
         .map_err(|error| failure(&error))?;
-    let wants_template = prepared.template_use() == TemplateUse::Wanted;
+    let template_use = prepared.template_use();
     let mut raw_mode = None;
     let finished = runtime()?.block_on(async {
         let controls = signals::watch().map_err(|error| Failure::new("system", &error))?;
@@ -57,8 +57,13 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     });
     drop(raw_mode);
     steps.done();
-    if wants_template && finished.is_ok() {
-        template_verbs::warm_in_background(global, &home, &image_name, &machine);
+    match template_use {
+        _ if finished.is_err() => {}
+        TemplateUse::Wanted => template_verbs::prepare_next(global, &home, "warm", &image_name, &machine),
+        TemplateUse::Restored if global.spares > 0 => {
+            template_verbs::prepare_next(global, &home, "spare", &image_name, &machine);
+        }
+        TemplateUse::Restored | TemplateUse::None => {}
     }
     if keep {
         output::talk(&format!("kept workspace {name}"));
@@ -106,6 +111,7 @@ fn request(global: &Global, args: RunArgs, image: Image) -> Result<RunRequest, F
         terminal,
         interactive: args.interactive,
         afterwards: if args.keep { Afterwards::Keep } else { Afterwards::Remove },
+        spares: if global.spares > 0 { Spares::Use } else { Spares::Ignore },
         templates: if args.cold { Budget::Off } else { global.templates },
         timeout: args.timeout,
         grace: args.stop_timeout,

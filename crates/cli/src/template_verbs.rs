@@ -1,6 +1,7 @@
 //! `template list`, `warm`, `delete` and `prune`.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use home::Home;
 use image::{Platform, Reference, Store};
@@ -39,6 +40,7 @@ pub(crate) fn template(global: &Global, verb: TemplateVerb) -> Result<Exit, Fail
     match verb {
         TemplateVerb::List => list(global, &templates),
         TemplateVerb::Warm(args) => warm(global, &home, &args),
+        TemplateVerb::Spare(args) => spare(global, &home, &args),
         TemplateVerb::Delete { keys } => {
             let mut exit = Exit::Success;
             for key in keys {
@@ -91,17 +93,11 @@ fn show(global: &Global, templates: &[Listed]) {
 
 fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> {
     if args.detached {
-        step_back();
+        leave_terminal();
+        // The machine that is saved is another than this one: how it was scheduled is not part of it.
+        let _ = rustix::process::nice(10);
     }
-    let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
-    let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
-    let found = store.find(&args.image, &platform).map_err(|error| Failure::new("image_store", &error))?;
-    let image = found.ok_or_else(|| {
-        Failure::usage(format!("image `{}` is not in the store", args.image))
-            .exit(Exit::Failed)
-            .hint(Some(format!("fetch it: microagent pull {}", args.image)))
-    })?;
-    let request = WarmRequest { image, machine: machine_settings(&args.machine), budget: global.templates };
+    let request = warm_request(global, home, args)?;
     let mut steps = Steps::new(global);
     steps.activity("making a template");
     let warmed = runtime()?.block_on(workspace::warm(home, &request));
@@ -117,18 +113,48 @@ fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> 
     Ok(Exit::Success)
 }
 
-/// Leaves the terminal that started it, and the processor to whoever needs it.
-fn step_back() {
-    // Both only make it quieter.
-    let _ = rustix::process::setsid();
-    let _ = rustix::process::nice(10);
+fn warm_request(global: &Global, home: &Home, args: &WarmArgs) -> Result<WarmRequest, Failure> {
+    let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
+    let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
+    let found = store.find(&args.image, &platform).map_err(|error| Failure::new("image_store", &error))?;
+    let image = found.ok_or_else(|| {
+        Failure::usage(format!("image `{}` is not in the store", args.image))
+            .exit(Exit::Failed)
+            .hint(Some(format!("fetch it: microagent pull {}", args.image)))
+    })?;
+    Ok(WarmRequest { image, machine: machine_settings(&args.machine), budget: global.templates })
 }
 
-/// Has another process make the template for runs like the one that ended. Nobody waits for it.
-pub(crate) fn warm_in_background(global: &Global, home: &Home, image: &Reference, machine: &MachineArgs) {
+fn spare(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> {
+    if args.detached {
+        leave_terminal();
+    }
+    let request = warm_request(global, home, args)?;
+    let lifetime = Duration::from_secs(global.spares);
+    let claimed = || prepare_next(global, home, "spare", &args.image, &args.machine);
+    let kept = runtime()?.block_on(workspace::keep_spare(home, &request, lifetime, claimed));
+    kept.map_err(|error| Failure::new("spare", &error))?;
+    Ok(Exit::Success)
+}
+
+/// Hanging up the terminal that started it is not for it to notice.
+fn leave_terminal() {
+    // Where that fails, it only ends earlier.
+    let _ = rustix::process::setsid();
+}
+
+/// Has another process make a template, or keep a spare, for the next run like this one. Nobody waits for it.
+pub(crate) fn prepare_next(
+    global: &Global,
+    home: &Home,
+    what: &str,
+    image: &Reference,
+    machine: &MachineArgs,
+) {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("--home").arg(home.root()).args(["template", "warm", "--detached"]);
+    command.arg("--home").arg(home.root()).args(["template", what, "--detached"]);
     command.arg("--templates").arg(global.templates.to_string());
+    command.arg("--spares").arg(global.spares.to_string());
     command.arg("--memory").arg(machine.memory.to_string());
     command.arg("--cpus").arg(machine.cpus.to_string());
     command.arg("--disk-size").arg(machine.disk_size.to_string());
@@ -143,6 +169,6 @@ pub(crate) fn warm_in_background(global: &Global, home: &Home, image: &Reference
     command.arg(image.full());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if let Err(error) = command.spawn() {
-        tracing::warn!(%error, "failed to start making a template");
+        tracing::warn!(%error, "failed to prepare the next run");
     }
 }

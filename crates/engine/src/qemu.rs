@@ -13,6 +13,7 @@ mod save;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::{Start, VmSpec};
@@ -73,7 +74,7 @@ pub enum LaunchError {
 }
 
 /// How a machine ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// The guest switched itself off.
     PoweredOff,
@@ -149,6 +150,11 @@ impl Machine {
     /// Ends the machine at once and waits until it is gone.
     pub async fn kill(mut self) {
         self.process.kill().await;
+    }
+
+    /// Ends the machine, which is gone a moment later.
+    pub fn kill_soon(mut self) {
+        self.process.kill_soon();
     }
 
     /// The process that is the machine.

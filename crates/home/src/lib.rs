@@ -7,6 +7,7 @@
 //! ├── kernels/      <release>/: guest kernels and their modules
 //! ├── boot/         initramfs images by content, blank disks by size
 //! ├── templates/    <key>/: booted machines to restore
+//! ├── spares/       sockets and locks of restored machines that wait for a run
 //! ├── workspaces/   <name>/: record, lock and disk of each workspace
 //! └── tmp/          work in progress, each entry locked by its maker
 //! ```
@@ -63,7 +64,7 @@ impl Home {
             return Err(HomeError::Foreign { path: root, owner });
         }
         let home = Self { root };
-        for part in ["images", "rootfs", "kernels", "boot", "templates", "workspaces", "tmp"] {
+        for part in ["images", "rootfs", "kernels", "boot", "templates", "spares", "workspaces", "tmp"] {
             make_private(&home.root.join(part))?;
         }
         Ok(home)
@@ -97,6 +98,11 @@ impl Home {
     /// Booted machines by key.
     pub fn templates(&self) -> PathBuf {
         self.root.join("templates")
+    }
+
+    /// Machines that wait for a run, by their template's key.
+    pub fn spares(&self) -> PathBuf {
+        self.root.join("spares")
     }
 
     /// Workspaces by name.

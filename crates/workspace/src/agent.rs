@@ -15,6 +15,7 @@ use proto::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 use session::Session;
 
@@ -24,6 +25,7 @@ pub struct Agent {
     frames: mpsc::UnboundedSender<Vec<u8>>,
     session: Arc<Mutex<Session>>,
     lost: watch::Receiver<Option<String>>,
+    tasks: Arc<[AbortHandle; 2]>,
 }
 
 /// Why the guest could not be talked to.
@@ -83,7 +85,8 @@ pub enum ProcessEvent {
 impl Agent {
     /// Greets the guest on `stream`, and waits for its answer for as long as `deadline`.
     pub async fn connect(stream: UnixStream, deadline: Duration) -> Result<Self, AgentError> {
-        let (mut reader, mut writer) = stream.into_split();
+        // Halves of this kind leave the socket as it is when they are dropped; see `leave`.
+        let (mut reader, mut writer) = tokio::io::split(stream);
         let lost = |error: std::io::Error| AgentError::Lost(error.to_string());
         writer.write_all(&proto::encode_greeting()).await.map_err(lost)?;
         let mut decoder = proto::Decoder::default();
@@ -91,7 +94,7 @@ impl Agent {
         greeted.map_err(|_| AgentError::Silent(deadline))??;
 
         let (frames, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
-        tokio::spawn(async move {
+        let sending = tokio::spawn(async move {
             while let Some(frame) = queue.recv().await {
                 // The reader notices a broken channel and says so.
                 let _ = writer.write_all(&frame).await;
@@ -100,7 +103,7 @@ impl Agent {
         let session = Arc::new(Mutex::new(Session::default()));
         let (sender, lost) = watch::channel(None);
         let receiving = Arc::clone(&session);
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
             let mut buffer = vec![0; 64 * 1024];
             let reason = loop {
                 if let Err(error) = receiving.lock().expect("no holder panics").receive(&mut decoder) {
@@ -116,7 +119,16 @@ impl Agent {
             // Whoever waits for an answer or an event learns that none comes.
             *receiving.lock().expect("no holder panics") = Session::default();
         });
-        Ok(Self { frames, session, lost })
+        let tasks = Arc::new([sending.abort_handle(), reading.abort_handle()]);
+        Ok(Self { frames, session, lost, tasks })
+    }
+
+    /// Stops speaking, so that somebody else may greet the guest through a copy of the stream's descriptor.
+    /// Nothing may be under way.
+    pub(crate) fn leave(self) {
+        for task in self.tasks.iter() {
+            task.abort();
+        }
     }
 
     /// Sends a request about the machine; the answer comes through what this returns.

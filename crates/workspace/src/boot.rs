@@ -3,6 +3,7 @@
 //! What fails unwinds by itself: disks without names vanish with their descriptors, and a machine ends with
 //! its value.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,10 +12,12 @@ use kernel::Release;
 use proto::{Identity, Root, ToGuest, Writable};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio::task::AbortHandle;
 
 use crate::agent::{Agent, AgentError};
 use crate::disk::DiskError;
 use crate::initramfs::InitramfsError;
+use crate::machine::Machine;
 use crate::name::random_bytes;
 
 /// The serial numbers by which the guest finds its disks.
@@ -70,6 +73,9 @@ pub enum BootError {
     /// The machine's disks could not be opened.
     #[error("failed to open the machine's disks")]
     Disks(#[source] std::io::Error),
+    /// The streams to the guest could not be used.
+    #[error("failed to use the streams to the guest")]
+    Streams(#[source] std::io::Error),
     /// The scratch disk could not be made.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -109,10 +115,27 @@ pub enum StartKind {
 
 /// A machine whose agent answers.
 pub(crate) struct Booted {
-    pub(crate) machine: engine::Machine,
+    pub(crate) machine: Machine,
     pub(crate) agent: Agent,
     pub(crate) console: Arc<Mutex<Tail>>,
-    guest: GuestSide,
+    pub(crate) guest: GuestSide,
+    pub(crate) descriptors: Descriptors,
+}
+
+/// Copies of the descriptors that agent and console are spoken to through.
+#[derive(Debug)]
+pub(crate) struct Descriptors {
+    pub(crate) agent: OwnedFd,
+    pub(crate) console: OwnedFd,
+    listener: AbortHandle,
+}
+
+/// A machine that nobody speaks to right now.
+#[derive(Debug)]
+pub(crate) struct Released {
+    pub(crate) machine: Machine,
+    pub(crate) agent: OwnedFd,
+    pub(crate) console: OwnedFd,
 }
 
 /// What the guest has to be told, or knows from its template.
@@ -130,11 +153,10 @@ pub(crate) async fn launch(spec: VmSpec, guest: GuestSide) -> Result<Booted, Boo
         StartKind::Boot => AGENT_DEADLINE,
     };
     let mut machine = engine::launch(spec).await?;
-    let console = Arc::new(Mutex::new(Tail::new(16 * 1024)));
-    let (agent_stream, console_stream) = machine.take_streams();
-    tokio::spawn(keep_tail(console_stream, Arc::clone(&console)));
+    let (agent, console) = machine.take_streams();
+    let (descriptors, console) = listen(&agent, console).map_err(BootError::Streams)?;
     let agent = tokio::select! {
-        connected = Agent::connect(agent_stream, deadline) => connected,
+        connected = Agent::connect(agent, deadline) => connected,
         ended = machine.ended() => return Err(ended_early(&ended, &console)),
     };
     tracing::debug!("the guest's agent answered, or is given up");
@@ -147,10 +169,34 @@ pub(crate) async fn launch(spec: VmSpec, guest: GuestSide) -> Result<Booted, Boo
         }
         Err(source) => return Err(BootError::Agent { source, console: console_lines(&console) }),
     };
-    Ok(Booted { machine, agent, console, guest })
+    Ok(Booted { machine: Machine::Own(Box::new(machine)), agent, console, guest, descriptors })
+}
+
+/// Starts to keep the end of what the console says.
+pub(crate) fn listen(
+    agent: &UnixStream,
+    console: UnixStream,
+) -> std::io::Result<(Descriptors, Arc<Mutex<Tail>>)> {
+    let copies = (agent.as_fd().try_clone_to_owned()?, console.as_fd().try_clone_to_owned()?);
+    let tail = Arc::new(Mutex::new(Tail::new(16 * 1024)));
+    let listener = tokio::spawn(keep_tail(console, Arc::clone(&tail))).abort_handle();
+    Ok((Descriptors { agent: copies.0, console: copies.1, listener }, tail))
 }
 
 impl Booted {
+    /// How it was started.
+    pub(crate) fn start_kind(&self) -> StartKind {
+        self.guest.start
+    }
+
+    /// Stops speaking to it, for somebody else to go on. Nothing may be under way.
+    pub(crate) fn release(self) -> Released {
+        self.agent.leave();
+        self.descriptors.listener.abort();
+        let Descriptors { agent, console, .. } = self.descriptors;
+        Released { machine: self.machine, agent, console }
+    }
+
     /// Sends all that makes the guest this workspace's. The guest does it before anything that is sent later,
     /// so a process may be started at once; what this returns tells whether all of it worked.
     pub(crate) fn set_up(&self, hostname: &str) -> impl Future<Output = Result<(), BootError>> + use<> {

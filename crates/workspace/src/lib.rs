@@ -3,7 +3,8 @@
 //! ```text
 //! run ──▶ plan ──▶ boot ──▶ agent ──▶ process
 //!          │        │        └ requests and streams, over the guest's port
-//!          │        └ or restore, from the template that `warm` made
+//!          │        ├ or restore, from the template that `warm` made
+//!          │        └ or take a `spare` that was restored before
 //!          ├ root    layers become one EROFS, kept by chain ID
 //!          ├ disk    a blank ext4, copied by its data extents
 //!          └ initramfs  our init and the kernel's modules, kept by content
@@ -17,11 +18,13 @@ mod boot;
 mod command;
 mod disk;
 mod initramfs;
+mod machine;
 mod name;
 mod plan;
 mod record;
 mod root;
 mod run;
+mod spare;
 mod streams;
 mod warm;
 
@@ -33,6 +36,9 @@ pub use name::random_name;
 pub use plan::{Machine as MachineSettings, Network};
 pub use record::{KeepError, WorkspaceRecord};
 pub use root::RootError;
-pub use run::{Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Step, TemplateUse, prepare};
+pub use run::{
+    Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Spares, Step, TemplateUse, prepare,
+};
+pub use spare::{Kept, keep_spare};
 pub use streams::{Input, Streams};
 pub use warm::{WarmError, WarmRequest, Warmed, warm};

@@ -17,6 +17,7 @@ use crate::boot::{Booted, GuestSide, IMAGE_DISK, StartKind, WRITABLE_DISK, launc
 use crate::disk::{DiskSize, blank_name, scratch_copy, scratch_disk};
 use crate::initramfs::initramfs;
 use crate::root::chain_id;
+use crate::spare::claim;
 
 /// What a machine is to be, in the user's terms.
 #[derive(Debug, Clone)]
@@ -147,6 +148,13 @@ impl Plan {
         let guest = GuestSide { network: self.network, writable: disk.1, start: StartKind::Boot };
         let spec = self.spec(self.power_on(Memory::Private), disk).map_err(BootError::Disks)?;
         launch(spec, guest).await
+    }
+
+    /// Takes the spare for the template `key`, if one waits.
+    pub(crate) async fn claim_spare(&self, key: &TemplateKey) -> Option<Booted> {
+        let writable = Durability::Scratch;
+        let guest = GuestSide { network: self.network, writable, start: StartKind::Restore };
+        claim(&self.home, key, guest).await
     }
 
     /// Starts a machine that can be saved: its memory and its disk are these files.

@@ -49,6 +49,8 @@ pub struct RunRequest {
     pub afterwards: Afterwards,
     /// How much disk templates may take, if there are to be any.
     pub templates: Budget,
+    /// Whether it may start in a machine that waits for a run like it.
+    pub spares: Spares,
     /// How long the command may run.
     pub timeout: Option<Duration>,
     /// How long the command has between a request to end and its end.
@@ -63,6 +65,15 @@ pub enum Afterwards {
     Remove,
     /// It stays.
     Keep,
+}
+
+/// Whether a run may start in a spare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spares {
+    /// If one waits.
+    Use,
+    /// Not even then.
+    Ignore,
 }
 
 /// What the front tells a run.
@@ -248,7 +259,7 @@ impl PreparedRun {
         let kind = if self.template.is_some() { StartKind::Restore } else { StartKind::Boot };
         observe(Step::Starting(kind));
         let booted = tokio::select! {
-            booted = self.plan.start(self.disk, self.template) => booted?,
+            booted = start(&self.plan, self.disk, self.template, self.request.spares) => booted?,
             signal = ending_signal(&mut controls) => return Ok(Finished::Interrupted(signal)),
         };
         let request = self.request;
@@ -261,6 +272,21 @@ impl PreparedRun {
         drop(self.kept);
         ended.map(|()| finished)
     }
+}
+
+/// Takes a spare, or starts a machine.
+async fn start(
+    plan: &Plan,
+    disk: WritableDisk,
+    template: Option<Template>,
+    spares: Spares,
+) -> Result<Booted, BootError> {
+    if let (Some(template), Spares::Use) = (&template, spares)
+        && let Some(spare) = plan.claim_spare(&template.key).await
+    {
+        return Ok(spare);
+    }
+    plan.start(disk, template).await
 }
 
 async fn ending_signal(controls: &mut mpsc::UnboundedReceiver<Control>) -> i32 {
@@ -415,13 +441,13 @@ impl Running {
 
     /// Ends the machine: at once if nothing of it is kept.
     async fn end(self, request: &RunRequest, finished: &Finished) -> Result<(), RunError> {
-        let mut outcome = Ok(());
-        if request.afterwards == Afterwards::Keep {
-            outcome = self.shut_down(request, finished).await;
-        }
         tracing::debug!("ending the machine");
+        if request.afterwards == Afterwards::Remove {
+            self.booted.machine.kill_soon();
+            return Ok(());
+        }
+        let outcome = self.shut_down(request, finished).await;
         self.booted.machine.kill().await;
-        tracing::debug!("the machine is gone");
         outcome
     }
 

@@ -14,6 +14,7 @@ use template::{Budget, TemplateError, TemplateKey, Templates};
 use crate::agent::{Agent, Process};
 use crate::boot::Booted;
 use crate::disk::{DiskError, fill_blank};
+use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::root::{RootError, root_file_system};
 use crate::{BootError, MachineSettings};
@@ -89,7 +90,8 @@ pub async fn warm(home: &Home, request: &WarmRequest) -> Result<Warmed, WarmErro
     fill_blank(home, request.machine.disk_size, &making.disk)?;
     let booting = plan.boot_to_save(making.disk.try_clone()?, making.memory.try_clone()?);
     let Booted { machine, agent, .. } = ready(booting.await?).await?;
-    drop(agent);
+    agent.leave();
+    let Machine::Own(machine) = machine else { unreachable!("a machine that was booted is our own") };
     machine.save(&making.state).await?;
     let name = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     making.finish(&name)?;
@@ -100,12 +102,16 @@ pub async fn warm(home: &Home, request: &WarmRequest) -> Result<Warmed, WarmErro
 /// Mounts, connects, and runs first processes.
 async fn ready(booted: Booted) -> Result<Booted, BootError> {
     booted.set_up("localhost").await?;
-    // What most commands touch: the loader and the library of whatever shell there is, twice, since what ran
-    // once is in memory. An image that has none of them is warm enough.
-    for argv in [["/bin/sh", "-c", ":"], ["/bin/true", "", ""], ["/bin/sh", "-c", ":"]] {
-        run_once(&booted.agent, &argv).await;
-    }
+    warm_up(&booted.agent).await;
     Ok(booted)
+}
+
+/// Runs what most commands touch: the loader and the library of whatever shell there is. An image that has
+/// none of them is warm enough.
+pub(crate) async fn warm_up(agent: &Agent) {
+    for argv in [["/bin/sh", "-c", ":"], ["/bin/true", "", ""], ["/bin/sh", "-c", ":"]] {
+        run_once(agent, &argv).await;
+    }
 }
 
 async fn run_once(agent: &Agent, argv: &[&str]) {

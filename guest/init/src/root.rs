@@ -37,10 +37,13 @@ pub(crate) fn mount_root(root: &Root) -> Result<MountedRoot, String> {
         std::fs::create_dir_all(directory).map_err(failed(&format!("make {directory}")))?;
     }
     mount_disk(&root.image, IMAGE, "erofs", MountFlags::RDONLY, "")?;
+    // A disk starts as a file of holes, which are zeros already: the kernel need not write its inode tables.
     let (disk, disk_options, overlay_options) = match &root.writable {
         // Nobody reads a scratch disk after this boot: what would make it durable is work for nothing.
-        Writable::Scratch(disk) => (disk, "noauto_da_alloc,barrier=0,data=writeback", ",volatile"),
-        Writable::Durable(disk) => (disk, "", ""),
+        Writable::Scratch(disk) => {
+            (disk, "noinit_itable,noauto_da_alloc,barrier=0,data=writeback", ",volatile")
+        }
+        Writable::Durable(disk) => (disk, "noinit_itable", ""),
     };
     mount_disk(disk, DISK, "ext4", MountFlags::NOATIME, disk_options)?;
     mount_overlay(overlay_options)?;

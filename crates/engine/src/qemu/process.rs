@@ -131,6 +131,11 @@ impl Process {
         Ok(status)
     }
 
+    pub(super) fn kill_soon(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.start_kill();
+    }
+
     pub(super) async fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill().await;

@@ -1,0 +1,273 @@
+//! Spares: restored machines that wait, warm, for the next run of their image.
+//!
+//! Under translation a restored guest is slow once, while its code is translated for the first time. A spare
+//! has that behind it. A *keeper*, a small process, restores one, runs a first process in it, and waits for a
+//! bounded time; the first run that connects to its socket gets the machine:
+//!
+//! ```text
+//! run ──connect──▶ spares/<key>.sock ──▶ keeper      the socket is gone: nobody else gets this machine
+//! run ◀── one byte, with the guest's port and the console as descriptors ── keeper
+//! run ◀── how the machine ended, as JSON, then the end of the stream ────── keeper
+//! ```
+//!
+//! When the run hangs up, or is killed, the keeper ends the machine and itself. What makes a machine the run's
+//! own (randomness, clock, names) arrives with the run, as after any restore.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use home::{Exclusive, Home};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use template::{TemplateKey, Templates};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::agent::Agent;
+use crate::boot::{Booted, GuestSide, Released, StartKind, listen};
+use crate::machine::{Lent, Machine};
+use crate::plan::{Plan, WritableDisk};
+use crate::root::root_file_system;
+use crate::warm::{WarmError, WarmRequest, warm_up};
+
+/// A keeper that is there answers at once.
+const CLAIM_DEADLINE: Duration = Duration::from_millis(200);
+
+/// A spare never takes the last of a host's memory, in KiB as /proc/meminfo counts.
+const MEMORY_TO_LEAVE: u64 = 2 << 20;
+
+/// How a keeper ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// A run had its machine.
+    Used,
+    /// Nobody came in time, or its machine ended before.
+    Expired,
+    /// There is one already, or no template, or the host has better use for its memory.
+    NotNeeded,
+}
+
+/// Keeps one spare for `request`, for at most `lifetime`. `claimed` is called when a run has taken it.
+///
+/// It must be driven on a thread that lives until the machine's end.
+pub async fn keep_spare(
+    home: &Home,
+    request: &WarmRequest,
+    lifetime: Duration,
+    claimed: impl FnOnce(),
+) -> Result<Kept, WarmError> {
+    let root = root_file_system(home, &request.image, &mut |_| ())?;
+    let plan = Plan::new(home, &request.machine, &request.image, root)?;
+    let key = plan.template_key().ok_or(WarmError::NoKey)?;
+    let place = home.spares().join(key.as_str());
+    let Some(lock) = Exclusive::try_now(&place.with_extension("lock"))? else { return Ok(Kept::NotNeeded) };
+    let template = Templates::open(home).find(&key).filter(|_| host_can_spare());
+    let Some(template) = template else {
+        lock.delete()?;
+        return Ok(Kept::NotNeeded);
+    };
+    let booted = plan.start(WritableDisk::Scratch, Some(template)).await?;
+    if booted.start_kind() != StartKind::Restore {
+        lock.delete()?;
+        return Ok(Kept::NotNeeded);
+    }
+    warm_up(&booted.agent).await;
+    let released = booted.release();
+    let waited = wait_for_run(home, &key, released, lifetime).await?;
+    let Some((released, run)) = waited else {
+        lock.delete()?;
+        return Ok(Kept::Expired);
+    };
+    // The next spare may be made while this one is in use.
+    lock.delete()?;
+    claimed();
+    serve(released, run).await;
+    Ok(Kept::Used)
+}
+
+/// Waits until a run connects and has the machine. The socket is gone afterwards, in any case.
+async fn wait_for_run(
+    home: &Home,
+    key: &TemplateKey,
+    mut released: Released,
+    lifetime: Duration,
+) -> io::Result<Option<(Released, UnixStream)>> {
+    let socket = Socket::of(home, key)?;
+    let listener = socket.listen()?;
+    let connection = tokio::select! {
+        accepted = listener.accept() => Some(accepted?.0),
+        _ = released.machine.ended() => None,
+        () = tokio::time::sleep(lifetime) => None,
+    };
+    socket.remove();
+    let Some(run) = connection else { return Ok(None) };
+    send_descriptors(&run, [released.agent.as_fd(), released.console.as_fd()])?;
+    Ok(Some((released, run)))
+}
+
+/// Until the run hangs up or the machine ends.
+async fn serve(mut released: Released, mut run: UnixStream) {
+    let mut byte = [0];
+    tokio::select! {
+        ended = released.machine.ended() => {
+            let account = serde_json::to_vec(&ended).expect("an end is plain data");
+            // A run that is gone needs no account.
+            let _ = run.write_all(&account).await;
+        }
+        _ = run.read(&mut byte) => {}
+    }
+    released.machine.kill().await;
+}
+
+/// Takes the spare for `key`, if one waits.
+pub(crate) async fn claim(home: &Home, key: &TemplateKey, guest: GuestSide) -> Option<Booted> {
+    match tokio::time::timeout(CLAIM_DEADLINE, try_claim(home, key, guest)).await {
+        Ok(Ok(booted)) => booted,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no spare was to be had");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn try_claim(home: &Home, key: &TemplateKey, guest: GuestSide) -> io::Result<Option<Booted>> {
+    let socket = Socket::of(home, key)?;
+    let Some(keeper) = socket.connect()? else { return Ok(None) };
+    keeper.set_nonblocking(true)?;
+    let keeper = UnixStream::from_std(keeper)?;
+    let Some([agent, console]) = receive_descriptors(&keeper).await? else { return Ok(None) };
+    let agent = stream(agent)?;
+    let (descriptors, console) = listen(&agent, stream(console)?)?;
+    let agent = Agent::connect(agent, CLAIM_DEADLINE).await.map_err(io::Error::other)?;
+    let machine = Machine::Lent(Lent::new(keeper));
+    Ok(Some(Booted { machine, agent, console, guest, descriptors }))
+}
+
+fn stream(descriptor: OwnedFd) -> io::Result<UnixStream> {
+    let stream = StdUnixStream::from(descriptor);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+/// A keeper's socket. It is reached through its directory's descriptor, since the path of a state directory
+/// may be longer than a socket's address can be (108 bytes; unix(7)).
+struct Socket {
+    path: PathBuf,
+    directory: File,
+    name: String,
+}
+
+impl Socket {
+    fn of(home: &Home, key: &TemplateKey) -> io::Result<Self> {
+        let name = format!("{key}.sock");
+        Ok(Self { path: home.spares().join(&name), directory: File::open(home.spares())?, name })
+    }
+
+    fn address(&self) -> String {
+        format!("/proc/self/fd/{}/{}", self.directory.as_raw_fd(), self.name)
+    }
+
+    fn listen(&self) -> io::Result<UnixListener> {
+        // A keeper that was killed left its socket; the lock says that there is no other.
+        self.remove();
+        UnixListener::bind(self.address())
+    }
+
+    fn connect(&self) -> io::Result<Option<StdUnixStream>> {
+        match StdUnixStream::connect(self.address()) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.remove();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove(&self) {
+        // Gone is gone.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn send_descriptors(stream: &UnixStream, descriptors: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    rustix::net::sendmsg(stream, &[IoSlice::new(b"+")], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// `None` if the keeper hung up: another run was faster.
+async fn receive_descriptors(stream: &UnixStream) -> io::Result<Option<[OwnedFd; 2]>> {
+    stream
+        .async_io(tokio::io::Interest::READABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut byte = [0];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+            let received = control.drain().flat_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
+                _ => Vec::new(),
+            });
+            Ok(<[OwnedFd; 2]>::try_from(received.collect::<Vec<_>>()).ok())
+        })
+        .await
+}
+
+/// Whether this host has memory and power to keep a machine for later.
+fn host_can_spare() -> bool {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    available_memory(&memory).is_some_and(|available| available > MEMORY_TO_LEAVE) && !on_battery()
+}
+
+fn available_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// Whether there is a battery, and no other supply is on.
+fn on_battery() -> bool {
+    let Ok(supplies) = std::fs::read_dir("/sys/class/power_supply") else { return false };
+    let mut battery = false;
+    for supply in supplies.flatten() {
+        let read = |name| std::fs::read_to_string(supply.path().join(name)).unwrap_or_default();
+        if read("online").trim() == "1" {
+            return false;
+        }
+        battery |= read("type").trim() == "Battery";
+    }
+    battery
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_as_the_kernel_writes_it() {
+        let text = "MemTotal:       24632332 kB\nMemFree:  1 kB\nMemAvailable:   22000000 kB\n";
+        assert_eq!(available_memory(text), Some(22_000_000));
+        assert_eq!(available_memory("MemTotal: 1 kB\n"), None);
+    }
+
+    #[tokio::test]
+    async fn descriptors_arrive_or_the_other_side_has_hung_up() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (one, two) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        send_descriptors(&theirs, [one.as_fd(), two.as_fd()]).unwrap();
+        assert!(receive_descriptors(&ours).await.unwrap().is_some());
+        drop(theirs);
+        assert!(receive_descriptors(&ours).await.unwrap().is_none());
+    }
+}
