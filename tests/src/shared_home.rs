@@ -46,16 +46,21 @@ fn prepare() -> Places {
     let lock = home.with_extension("lock");
     let in_use = loop {
         let making = Exclusive::wait(&lock).expect("a lock can be taken");
-        if !home.exists() {
+        if !ready(&home).exists() {
             make(&program, &home, &root, &cache);
         }
         drop(making);
         let in_use = Shared::wait(&lock).expect("a lock can be taken");
-        if home.exists() {
+        if ready(&home).exists() {
             break in_use;
         }
     };
     Places { program, home, cache, work, _in_use: in_use }
+}
+
+/// A file that is there when the home is whole.
+fn ready(home: &Path) -> PathBuf {
+    home.with_extension("ready")
 }
 
 /// Where cargo puts this profile's programs; tests run from its `deps`.
@@ -88,10 +93,9 @@ fn key(program: &Path) -> u64 {
 
 fn make(program: &Path, place: &Path, root: &Path, cache: &Path) {
     remove_unused(root);
-    let new = place.with_extension("new");
-    // A maker that was killed leaves one behind.
-    let _ = fs_err::remove_dir_all(&new);
-    let microagent = |words: &[&str]| Invocation::new(program, &new).args(words).outcome().success();
+    // A maker that was killed leaves one behind. It is made in place, since templates know where they are.
+    let _ = fs_err::remove_dir_all(place);
+    let microagent = |words: &[&str]| Invocation::new(program, place).args(words).outcome().success();
     let package = systems::kernel_package(cache);
     microagent(&["kernel", "install", "--deb", &package.to_string_lossy()]);
     let layouts = tempfile::tempdir().expect("a directory can be made");
@@ -111,7 +115,7 @@ fn make(program: &Path, place: &Path, root: &Path, cache: &Path) {
         microagent(&["load", "--input", &layout.path().to_string_lossy(), "--name", name]);
         microagent(&["template", "warm", name]);
     }
-    fs_err::rename(&new, place).expect("the home can be renamed");
+    fs_err::write(ready(place), "").expect("a file can be made");
 }
 
 /// Removes homes of earlier builds that no test uses.
@@ -120,6 +124,8 @@ fn remove_unused(root: &Path) {
     let homes = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("/home-"));
     for home in homes.filter(|path| path.is_dir()) {
         if let Ok(Some(lock)) = Exclusive::try_now(&home.with_extension("lock")) {
+            // A home that was never whole has no such file.
+            let _ = fs_err::remove_file(ready(&home));
             fs_err::remove_dir_all(&home).expect("an unused home can be removed");
             lock.delete().expect("its lock can be removed");
         }

@@ -38,10 +38,24 @@ impl World {
         Self { home: places().home.clone(), ..Self::fresh() }
     }
 
-    /// With a home that has a kernel and images and is this test's alone.
+    /// With a home that has a kernel and images and is this test's alone. There are no templates.
     pub fn own() -> Self {
-        let world = Self::fresh();
+        let world = Self::fresh().cold();
         replicate(&places().home, &world.home);
+        // They know where they are, so copies are of no use.
+        let templates = world.home.join("templates");
+        fs_err::remove_dir_all(&templates).expect("a home has templates");
+        fs_err::create_dir(&templates).expect("a directory can be made");
+        world
+    }
+
+    /// The same with a template for the busybox image, unless the environment wants none.
+    #[must_use]
+    pub fn warm(self) -> Self {
+        let world = Self { templates: std::env::var_os(TEMPLATES), ..self };
+        if world.templates.is_none() {
+            world.microagent(["template", "warm", "busybox"]).outcome().success();
+        }
         world
     }
 
@@ -113,6 +127,11 @@ impl World {
         list(self.path(), &mut found);
         found.sort();
         found
+    }
+
+    /// What is in the test's own directory and was not when it was listed.
+    pub fn new_since(&self, listing: &[PathBuf]) -> Vec<PathBuf> {
+        self.listing().into_iter().filter(|path| listing.binary_search(path).is_err()).collect()
     }
 }
 

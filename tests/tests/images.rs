@@ -1,5 +1,7 @@
 //! Where images come from: registries and archives.
 
+use std::path::PathBuf;
+
 use microagent_tests::{Layout, Registry, World, succeed, tool};
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ fn parsed(text: &str) -> Value {
 
 #[test]
 fn an_image_is_pulled_and_runs_without_its_registry() {
-    let world = World::own().cold();
+    let world = World::own();
     let registry = Registry::open();
     registry.push(&layout(&world, "pulled"), "greeting:1");
     let name = registry.reference("greeting:1");
@@ -38,7 +40,7 @@ fn an_image_is_pulled_and_runs_without_its_registry() {
 
 #[test]
 fn a_run_pulls_what_is_missing() {
-    let world = World::own().cold();
+    let world = World::own();
     let registry = Registry::open();
     registry.push(&layout(&world, "fetched"), "greeting:1");
     let name = registry.reference("greeting:1");
@@ -49,7 +51,7 @@ fn a_run_pulls_what_is_missing() {
 
 #[test]
 fn a_login_comes_from_dockers_configuration() {
-    let world = World::own().cold();
+    let world = World::own();
     let registry = Registry::with_login();
     registry.push(&layout(&world, "private"), "greeting:1");
     let name = registry.reference("greeting:1");
@@ -61,7 +63,7 @@ fn a_login_comes_from_dockers_configuration() {
 
 #[test]
 fn an_image_that_the_registry_lacks_is_told() {
-    let world = World::own().cold();
+    let world = World::own();
     let registry = Registry::open();
     let name = registry.reference("nosuch:1");
     let error = world.run([&name]).outcome().error(125);
@@ -72,7 +74,7 @@ fn an_image_that_the_registry_lacks_is_told() {
 
 #[test]
 fn an_archive_is_loaded_from_standard_input() {
-    let world = World::own().cold();
+    let world = World::own();
     let archive = world.path().join("archive.tar");
     let destination = format!("docker-archive:{}:loaded:1", archive.display());
     let source = layout(&world, "loaded").for_skopeo();
@@ -85,7 +87,7 @@ fn an_archive_is_loaded_from_standard_input() {
 
 #[test]
 fn an_archive_that_is_cut_off_leaves_nothing() {
-    let world = World::own().cold();
+    let world = World::own();
     let archive = world.path().join("archive.tar");
     let destination = format!("oci-archive:{}:cut", archive.display());
     let source = layout(&world, "cut").for_skopeo();
@@ -94,7 +96,7 @@ fn an_archive_that_is_cut_off_leaves_nothing() {
     let before = world.listing();
     let call = world.microagent(["load"]).bytes(&bytes[..bytes.len() / 2]);
     call.outcome().error(1);
-    assert_eq!(world.listing(), before);
+    assert_eq!(world.new_since(&before), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Signals at any moment: nothing is left, neither processes nor files.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use microagent_tests::{HostProcess, World, processes_of, wait_until};
@@ -24,36 +23,32 @@ fn leaves_nothing(world: &World, signal: Signal, span: u64) {
         let ends = [outcome.status.code().map(|code| code - 128), outcome.status.signal()];
         assert!(ends.contains(&Some(signal.as_raw())), "{moment:?}: {outcome:?}");
         wait_until(SOON, || processes_of(world.home()));
-        wait_until(SOON, || new_files(world, &before));
+        wait_until(SOON, || world.new_since(&before));
     }
-}
-
-fn new_files(world: &World, before: &[PathBuf]) -> Vec<PathBuf> {
-    world.listing().into_iter().filter(|path| !before.contains(path)).collect()
 }
 
 #[test]
 fn interrupted_runs_leave_nothing() {
-    leaves_nothing(&World::own(), Signal::INT, 1200);
-    leaves_nothing(&World::own().cold(), Signal::INT, 3000);
+    leaves_nothing(&World::own().warm(), Signal::INT, 1200);
+    leaves_nothing(&World::own(), Signal::INT, 3000);
 }
 
 #[test]
 fn terminated_runs_leave_nothing() {
-    leaves_nothing(&World::own(), Signal::TERM, 1200);
-    leaves_nothing(&World::own().cold(), Signal::TERM, 3000);
+    leaves_nothing(&World::own().warm(), Signal::TERM, 1200);
+    leaves_nothing(&World::own(), Signal::TERM, 3000);
 }
 
 #[test]
 fn runs_whose_terminal_went_away_leave_nothing() {
-    leaves_nothing(&World::own(), Signal::HUP, 1200);
-    leaves_nothing(&World::own().cold(), Signal::HUP, 3000);
+    leaves_nothing(&World::own().warm(), Signal::HUP, 1200);
+    leaves_nothing(&World::own(), Signal::HUP, 3000);
 }
 
 #[test]
 fn killed_runs_leave_nothing() {
-    leaves_nothing(&World::own(), Signal::KILL, 1200);
-    leaves_nothing(&World::own().cold(), Signal::KILL, 3000);
+    leaves_nothing(&World::own().warm(), Signal::KILL, 1200);
+    leaves_nothing(&World::own(), Signal::KILL, 3000);
 }
 
 #[test]

@@ -8,26 +8,25 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A home without templates.
-fn world() -> World {
-    let world = World::own();
-    world.microagent(["template", "prune", "--all"]).outcome().success();
-    world
-}
-
 fn templates(world: &World) -> Vec<Value> {
     let listed = world.microagent(["template", "list", "--json"]).outcome().success();
     serde_json::from_str(&listed).unwrap()
 }
 
 fn run(world: &World) {
-    let call = world.run(["busybox", "echo", "hello"]).env("MICROAGENT_TEMPLATES", "8g");
+    let call = world.run(["--templates", "8g", "busybox", "echo", "hello"]);
     assert_eq!(call.outcome().success(), "hello\n");
+}
+
+/// Makes a template and returns its key.
+fn warm(world: &World) -> String {
+    let call = world.microagent(["template", "warm", "--templates", "8g", "busybox"]);
+    call.outcome().success().trim().to_owned()
 }
 
 #[test]
 fn a_run_makes_a_template_and_the_next_starts_from_it() {
-    let world = world();
+    let world = World::own();
     run(&world);
     wait_until(PATIENCE, || processes_of(world.home()));
     let [made] = templates(&world).try_into().unwrap();
@@ -40,18 +39,17 @@ fn a_run_makes_a_template_and_the_next_starts_from_it() {
 
 #[test]
 fn a_template_whose_making_was_killed_is_made_again() {
-    let world = world();
+    let world = World::own();
     run(&world);
-    let before = world.listing();
     for process in processes_of(world.home()) {
         kill(&process);
     }
     wait_until(Duration::from_secs(5), || processes_of(world.home()));
     assert_eq!(templates(&world), Vec::<Value>::new());
-    world.microagent(["template", "warm", "busybox"]).outcome().success();
+    warm(&world);
     assert_eq!(templates(&world).len(), 1);
     let unfinished = std::fs::read_dir(world.home().join("tmp")).unwrap().count();
-    assert_eq!(unfinished, 0, "{before:?}");
+    assert_eq!(unfinished, 0);
 }
 
 fn kill(process: &HostProcess) {
@@ -64,13 +62,9 @@ fn kill(process: &HostProcess) {
 #[test]
 fn a_damaged_template_costs_a_boot_and_no_more() {
     for part in ["memory", "state", "disk"] {
-        let world = world();
-        world.microagent(["template", "warm", "busybox"]).outcome().success();
-        let [template] = templates(&world).try_into().unwrap();
-        let key = template["key"].as_str().unwrap();
-        let file =
-            std::fs::File::options().write(true).open(world.home().join("templates").join(key).join(part));
-        file.unwrap().set_len(1000).unwrap();
+        let world = World::own();
+        let path = world.home().join("templates").join(warm(&world)).join(part);
+        std::fs::File::options().write(true).open(path).unwrap().set_len(1000).unwrap();
         run(&world);
         wait_until(PATIENCE, || processes_of(world.home()));
     }
@@ -78,10 +72,10 @@ fn a_damaged_template_costs_a_boot_and_no_more() {
 
 #[test]
 fn templates_are_deleted_by_key() {
-    let world = world();
-    let key = world.microagent(["template", "warm", "busybox"]).outcome().success();
-    world.microagent(["template", "delete", key.trim()]).outcome().success();
+    let world = World::own();
+    let key = warm(&world);
+    world.microagent(["template", "delete", &key]).outcome().success();
     assert_eq!(templates(&world), Vec::<Value>::new());
-    let error = world.microagent(["template", "delete", key.trim()]).outcome().error(1);
+    let error = world.microagent(["template", "delete", &key]).outcome().error(1);
     assert!(error.contains("hint:"), "{error}");
 }
