@@ -7,6 +7,8 @@
 
 mod erofs_reader;
 mod layer;
+mod protocol;
 
 pub use erofs_reader::read_image;
 pub use layer::convert_layer;
+pub use protocol::read_session;

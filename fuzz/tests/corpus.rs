@@ -20,3 +20,8 @@ fn layers_are_survived() {
 fn images_are_survived() {
     replay("erofs_reader", microagent_fuzz::read_image);
 }
+
+#[test]
+fn sessions_are_survived() {
+    replay("protocol", microagent_fuzz::read_session);
+}
