@@ -79,6 +79,8 @@ impl Invocation {
             deadline: DEADLINE,
         };
         invocation = invocation.env("MICROAGENT_HOME", home).env("LANG", "C.UTF-8");
+        // A machine that waits for the next run is no leftover, but looks like one.
+        invocation = invocation.env("MICROAGENT_SPARES", "0");
         invocation.env("PATH", std::env::var_os("PATH").unwrap_or_default())
     }
 

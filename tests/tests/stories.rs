@@ -13,6 +13,7 @@ mod machine;
 mod network;
 mod ordinary_user;
 mod signals;
+mod spares;
 mod streams;
 mod templates;
 mod terminal;
