@@ -51,17 +51,22 @@ pub(crate) struct Global {
         default_value = "8g"
     )]
     pub(crate) templates: Budget,
-    /// How long a restored machine waits for the next run of its image, in seconds; 0 for none (also:
-    /// `MICROAGENT_SPARES`)
+    /// How many restored machines may wait for the next runs, 0 for none (also: `MICROAGENT_SPARES`)
     #[arg(
         long,
         global = true,
-        value_name = "SECONDS",
+        value_name = "NUMBER",
         env = "MICROAGENT_SPARES",
         hide_env = true,
-        default_value = "0"
+        default_value = "2"
     )]
-    pub(crate) spares: u64,
+    pub(crate) spares: u32,
+    /// How long each of them waits (also: `MICROAGENT_SPARE_TIME`)
+    #[arg(
+        long, global = true, value_name = "TIME", env = "MICROAGENT_SPARE_TIME", hide_env = true,
+        default_value = "30", value_parser = parse_time
+    )]
+    pub(crate) spare_time: Duration,
 }
 
 impl Global {

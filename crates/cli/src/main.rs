@@ -56,7 +56,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Kernel(kernel) => kernel_verbs::kernel(&global, kernel),
         Verb::Template(template) => template_verbs::template(&global, template),
         Verb::Completion(completion) => Ok(completion::print(&completion)),
-        Verb::Version => Ok(output::version()),
+        Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),
     }
 }

@@ -57,9 +57,19 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) {
     }
 }
 
+/// What `version --json` prints; a contract.
+#[derive(Serialize)]
+struct Version {
+    version: &'static str,
+}
+
 /// Writes this program's version.
-pub(crate) fn version() -> Exit {
-    data(&format!("microagent {}", env!("CARGO_PKG_VERSION")));
+pub(crate) fn version(format: Format) -> Exit {
+    let version = env!("CARGO_PKG_VERSION");
+    match format {
+        Format::Json => json(&Version { version }),
+        Format::Text => data(&format!("microagent {version}")),
+    }
     Exit::Success
 }
 

@@ -58,7 +58,8 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     drop(raw_mode);
     steps.done();
     match template_use {
-        _ if finished.is_err() => {}
+        // What was interrupted leaves nothing behind, not even for its own good.
+        _ if !matches!(finished, Ok(Finished::Exited(_))) => {}
         TemplateUse::Wanted => template_verbs::prepare_next(global, &home, "warm", &image_name, &machine),
         TemplateUse::Restored if global.spares > 0 => {
             template_verbs::prepare_next(global, &home, "spare", &image_name, &machine);

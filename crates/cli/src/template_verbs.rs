@@ -1,13 +1,14 @@
 //! `template list`, `warm`, `delete` and `prune`.
 
+use std::ffi::CStr;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use home::Home;
 use image::{Platform, Reference, Store};
 use serde::Serialize;
 use template::{Budget, Listed, TemplateError, Templates};
-use workspace::{WarmRequest, Warmed};
+use workspace::{SpareLimits, WarmRequest, Warmed};
 
 use crate::args::{Global, MachineArgs, NetworkChoice, TemplateVerb, WarmArgs};
 use crate::exit::Exit;
@@ -93,7 +94,7 @@ fn show(global: &Global, templates: &[Listed]) {
 
 fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> {
     if args.detached {
-        leave_terminal();
+        leave_terminal(c"template-maker");
         // The machine that is saved is another than this one: how it was scheduled is not part of it.
         let _ = rustix::process::nice(10);
     }
@@ -127,20 +128,21 @@ fn warm_request(global: &Global, home: &Home, args: &WarmArgs) -> Result<WarmReq
 
 fn spare(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> {
     if args.detached {
-        leave_terminal();
+        leave_terminal(c"spare-keeper");
     }
     let request = warm_request(global, home, args)?;
-    let lifetime = Duration::from_secs(global.spares);
+    let limits = SpareLimits { number: global.spares, lifetime: global.spare_time };
     let claimed = || prepare_next(global, home, "spare", &args.image, &args.machine);
-    let kept = runtime()?.block_on(workspace::keep_spare(home, &request, lifetime, claimed));
+    let kept = runtime()?.block_on(workspace::keep_spare(home, &request, limits, claimed));
     kept.map_err(|error| Failure::new("spare", &error))?;
     Ok(Exit::Success)
 }
 
-/// Hanging up the terminal that started it is not for it to notice.
-fn leave_terminal() {
-    // Where that fails, it only ends earlier.
+/// Hanging up the terminal that started it is not for it to notice. `name` is what lists of processes show.
+fn leave_terminal(name: &CStr) {
+    // Where these fail, it only ends earlier, or under its program's name.
     let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(name);
 }
 
 /// Has another process make a template, or keep a spare, for the next run like this one. Nobody waits for it.
@@ -152,9 +154,11 @@ pub(crate) fn prepare_next(
     machine: &MachineArgs,
 ) {
     let mut command = Command::new("/proc/self/exe");
+    command.arg0("microagent");
     command.arg("--home").arg(home.root()).args(["template", what, "--detached"]);
     command.arg("--templates").arg(global.templates.to_string());
     command.arg("--spares").arg(global.spares.to_string());
+    command.arg("--spare-time").arg(global.spare_time.as_secs_f64().to_string());
     command.arg("--memory").arg(machine.memory.to_string());
     command.arg("--cpus").arg(machine.cpus.to_string());
     command.arg("--disk-size").arg(machine.disk_size.to_string());

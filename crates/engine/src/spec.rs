@@ -23,7 +23,7 @@ pub struct VmSpec {
     pub disks: Vec<Disk>,
     /// The network device.
     pub network: NetworkDevice,
-    /// The name of the virtio-serial port behind [`crate::Machine::agent`].
+    /// The name of the virtio-serial port behind [`crate::Machine::take_streams`].
     pub agent_port: &'static str,
 }
 

@@ -1,5 +1,8 @@
 //! The last words of something that may say any amount.
 
+/// How Linux begins to say that it gives up; kernel/panic.c.
+const PANIC: &str = "Kernel panic - not syncing";
+
 /// Keeps the end of a stream of bytes, in bounded memory.
 #[derive(Debug)]
 pub struct Tail {
@@ -21,10 +24,14 @@ impl Tail {
         }
     }
 
-    /// The last `count` lines that are not empty, without control characters, oldest first.
+    /// The last `count` lines that are not empty, without control characters, oldest first. After a kernel's
+    /// panic, the line that says so, since what follows it is registers.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.bytes);
         let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+        if let Some(panic) = text.lines().find(|line| line.contains(PANIC)) {
+            return vec![printable(panic)];
+        }
         let mut lines: Vec<String> =
             text.lines().rev().map(printable).filter(|line| !line.trim().is_empty()).take(count).collect();
         lines.reverse();
@@ -44,6 +51,13 @@ mod tests {
             assert!(tail.bytes.len() <= 32 + 9);
         }
         assert_eq!(tail.last_lines(1), ["line 999"]);
+    }
+
+    #[test]
+    fn a_panic_is_what_counts() {
+        let mut tail = Tail::new(1000);
+        tail.push(b"[1.0] Kernel panic - not syncing: sysrq\n[1.0] RIP: 0033\n[1.1] Rebooting\n");
+        assert_eq!(tail.last_lines(1), ["[1.0] Kernel panic - not syncing: sysrq"]);
     }
 
     #[test]

@@ -39,6 +39,6 @@ pub use root::RootError;
 pub use run::{
     Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Spares, Step, TemplateUse, prepare,
 };
-pub use spare::{Kept, keep_spare};
+pub use spare::{Kept, SpareLimits, keep_spare};
 pub use streams::{Input, Streams};
 pub use warm::{WarmError, WarmRequest, Warmed, warm};

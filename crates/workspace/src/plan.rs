@@ -1,7 +1,7 @@
 //! What to start: the machine's settings, the image on its disk, and the template that fits both.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::{
     Accelerator, Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Requested, Saved, Start,
@@ -104,11 +104,17 @@ impl Plan {
     pub(crate) fn template_key(&self) -> Option<TemplateKey> {
         let told = || {
             let disk = (self.root.try_clone()?, Durability::Scratch);
-            let machine = engine::fingerprint(&self.spec(self.power_on(Memory::Private), disk)?)?;
+            // Kernel and initramfs are told by their contents, wherever the state directory is.
+            let start = Start::Boot {
+                kernel: file_name(&self.kernel),
+                initramfs: file_name(&self.initramfs),
+                memory: Memory::Private,
+            };
+            let machine = engine::fingerprint(&self.spec(start, disk)?)?;
             let parts = KeyParts {
                 machine: &machine,
                 kernel: &self.kernel_digest,
-                initramfs: &self.initramfs.display().to_string(),
+                initramfs: &file_name(&self.initramfs).display().to_string(),
                 root: &self.root_id,
                 disk: &blank_name(self.disk_size),
             };
@@ -195,6 +201,10 @@ impl Plan {
             agent_port: proto::PORT_NAME,
         })
     }
+}
+
+fn file_name(path: &Path) -> PathBuf {
+    path.file_name().map(PathBuf::from).unwrap_or_default()
 }
 
 fn find_kernel(home: &Home, release: Option<&Release>) -> Result<Kernel, BootError> {

@@ -284,8 +284,11 @@ async fn start(
     if let (Some(template), Spares::Use) = (&template, spares)
         && let Some(spare) = plan.claim_spare(&template.key).await
     {
+        tracing::info!("starting in a spare");
         return Ok(spare);
     }
+    let how = if template.is_some() { "restoring a template" } else { "booting" };
+    tracing::info!("{how}");
     plan.start(disk, template).await
 }
 

@@ -21,7 +21,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use home::{Exclusive, Home};
+use home::{Exclusive, Home, LockError};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -54,42 +54,71 @@ pub enum Kept {
     NotNeeded,
 }
 
-/// Keeps one spare for `request`, for at most `lifetime`. `claimed` is called when a run has taken it.
+/// How many spares there may be, and how long each waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpareLimits {
+    /// How many may wait at the same time, for all images together.
+    pub number: u32,
+    /// How long one waits.
+    pub lifetime: Duration,
+}
+
+/// Keeps one spare for `request`, within `limits`. `claimed` is called when a run has taken it.
 ///
 /// It must be driven on a thread that lives until the machine's end.
 pub async fn keep_spare(
     home: &Home,
     request: &WarmRequest,
-    lifetime: Duration,
+    limits: SpareLimits,
     claimed: impl FnOnce(),
 ) -> Result<Kept, WarmError> {
     let root = root_file_system(home, &request.image, &mut |_| ())?;
     let plan = Plan::new(home, &request.machine, &request.image, root)?;
     let key = plan.template_key().ok_or(WarmError::NoKey)?;
-    let place = home.spares().join(key.as_str());
-    let Some(lock) = Exclusive::try_now(&place.with_extension("lock"))? else { return Ok(Kept::NotNeeded) };
+    let Some(place) = Place::take(home, &key, limits.number)? else { return Ok(Kept::NotNeeded) };
     let template = Templates::open(home).find(&key).filter(|_| host_can_spare());
-    let Some(template) = template else {
-        lock.delete()?;
-        return Ok(Kept::NotNeeded);
-    };
+    let Some(template) = template else { return Ok(Kept::NotNeeded) };
     let booted = plan.start(WritableDisk::Scratch, Some(template)).await?;
     if booted.start_kind() != StartKind::Restore {
-        lock.delete()?;
         return Ok(Kept::NotNeeded);
     }
     warm_up(&booted.agent).await;
-    let released = booted.release();
-    let waited = wait_for_run(home, &key, released, lifetime).await?;
-    let Some((released, run)) = waited else {
-        lock.delete()?;
-        return Ok(Kept::Expired);
-    };
+    let waited = wait_for_run(home, &key, booted.release(), limits.lifetime).await?;
     // The next spare may be made while this one is in use.
-    lock.delete()?;
+    drop(place);
+    let Some((released, run)) = waited else { return Ok(Kept::Expired) };
     claimed();
     serve(released, run).await;
     Ok(Kept::Used)
+}
+
+/// The right to keep a spare: the only one for a key, and one of a limited number.
+struct Place {
+    locks: Vec<Exclusive>,
+}
+
+impl Place {
+    fn take(home: &Home, key: &TemplateKey, number: u32) -> Result<Option<Self>, LockError> {
+        let try_lock = |name: &str| Exclusive::try_now(&home.spares().join(format!("{name}.lock")));
+        let Some(own) = try_lock(key.as_str())? else { return Ok(None) };
+        let mut place = Self { locks: vec![own] };
+        for slot in 0..number {
+            if let Some(lock) = try_lock(&format!("slot-{slot}"))? {
+                place.locks.push(lock);
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for lock in self.locks.drain(..) {
+            // What stays of it is an empty file, which the next holder takes over.
+            let _ = lock.delete();
+        }
+    }
 }
 
 /// Waits until a run connects and has the machine. The socket is gone afterwards, in any case.
@@ -259,6 +288,21 @@ mod tests {
         let text = "MemTotal:       24632332 kB\nMemFree:  1 kB\nMemAvailable:   22000000 kB\n";
         assert_eq!(available_memory(text), Some(22_000_000));
         assert_eq!(available_memory("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn there_is_one_spare_for_a_key_and_a_number_for_all() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(parent.path())).unwrap();
+        let key = |digit: &str| digit.repeat(32).parse::<TemplateKey>().unwrap();
+        let take = |digit| Place::take(&home, &key(digit), 2).unwrap();
+        let first = take("a").unwrap();
+        assert!(take("a").is_none());
+        let _second = take("b").unwrap();
+        assert!(take("c").is_none());
+        drop(first);
+        assert!(take("c").is_some());
+        assert_eq!(std::fs::read_dir(home.spares()).unwrap().count(), 2);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The system calls that have no safe wrapper elsewhere; the only `unsafe` code of the guest.
 #![allow(unsafe_code, reason = "ioctl, signalfd and fork have no safe form")]
 
+use std::ffi::CString;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::Ipv4Addr;
@@ -19,8 +20,40 @@ pub(crate) struct Identity {
     pub(crate) on_terminal: bool,
 }
 
-/// Makes `command` start as `identity` says.
-pub(crate) fn start_as(command: &mut Command, identity: Identity) {
+/// What a process that is to be executes: the first of the candidates that the kernel takes.
+pub(crate) struct Image {
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) arguments: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+}
+
+impl Image {
+    /// Becomes the program; returns only the reason why not. Unlike execvp(3), it gives no shell what is not a
+    /// program.
+    fn execute(&self) -> io::Error {
+        let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
+        let mut reason = libc::ENOENT;
+        for candidate in &self.candidates {
+            // SAFETY: both lists end with a null pointer, and their strings live in `self`.
+            unsafe { libc::execve(candidate.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+            match io::Error::last_os_error().raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                // Another directory may have one that may be executed.
+                Some(libc::EACCES) => reason = libc::EACCES,
+                other => return io::Error::from_raw_os_error(other.unwrap_or(libc::ENOEXEC)),
+            }
+        }
+        io::Error::from_raw_os_error(reason)
+    }
+}
+
+/// The pointers that execve(2) takes: one a string, and a null pointer. The strings must outlive them.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// Makes `command` start `image` as `identity` says.
+pub(crate) fn start_as(command: &mut Command, identity: Identity, image: Image) {
     let prepare = move || {
         unblock_signals()?;
         rustix::process::setsid()?;
@@ -33,9 +66,10 @@ pub(crate) fn start_as(command: &mut Command, identity: Identity) {
         // SAFETY: plain system calls on this process.
         check(unsafe { libc::setgid(identity.gid) })?;
         // SAFETY: as above.
-        check(unsafe { libc::setuid(identity.uid) })
+        check(unsafe { libc::setuid(identity.uid) })?;
+        Err(image.execute())
     };
-    // SAFETY: the closure only makes system calls; it neither allocates nor takes a lock.
+    // SAFETY: this process has one thread, so its child may do what it could do itself, allocating included.
     unsafe { command.pre_exec(prepare) };
 }
 

@@ -1,6 +1,6 @@
 //! Starting what the host asks for.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::kernel_calls::{Identity, start_as};
+use crate::kernel_calls::{Identity, Image, start_as};
 use crate::streams::{Input, InputKind, Output};
 use crate::user::{Account, look_up};
 
@@ -76,20 +76,23 @@ fn prepare(
     account: &Account,
     directory: &Path,
 ) -> Result<std::process::Command, SpawnFailure> {
-    let Some((program, arguments)) = command.argv.split_first() else {
+    let Some(program) = command.argv.first() else {
         return Err(SpawnFailure {
             kind: SpawnFailureKind::Setup,
             reason: "no command was given".to_owned(),
         });
     };
-    let mut prepared = std::process::Command::new(OsStr::from_bytes(program));
-    prepared.args(arguments.iter().map(|argument| OsStr::from_bytes(argument)));
-    prepared.env_clear().env("HOME", OsStr::from_bytes(&account.home));
-    for entry in &command.env {
-        let end = entry.iter().position(|byte| *byte == b'=').unwrap_or(entry.len());
-        let (name, value) = (&entry[..end], entry.get(end + 1..).unwrap_or_default());
-        prepared.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
+    let mut env = command.env.clone();
+    if !env.iter().any(|entry| entry.starts_with(b"HOME=")) {
+        env.push([b"HOME=", account.home.as_slice()].concat());
     }
+    let image = Image {
+        candidates: strings(&candidates(program, &env)),
+        arguments: strings(&command.argv),
+        environment: strings(&env),
+    };
+    // What is started is the image; the name here is for nobody to see.
+    let mut prepared = std::process::Command::new(OsStr::from_bytes(program));
     prepared.current_dir(directory);
     let identity = Identity {
         uid: account.uid,
@@ -97,8 +100,28 @@ fn prepare(
         groups: account.groups.clone(),
         on_terminal: matches!(command.stdio, Stdio::Terminal(_)),
     };
-    start_as(&mut prepared, identity);
+    start_as(&mut prepared, identity, image);
     Ok(prepared)
+}
+
+/// The files that `program` may mean: itself if it is a path, else one in each directory of `PATH`.
+fn candidates(program: &[u8], env: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    if program.contains(&b'/') {
+        return vec![program.to_vec()];
+    }
+    let path = env.iter().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or_default();
+    let directories = path.split(|byte| *byte == b':');
+    directories
+        // An empty entry is the working directory; environ(7).
+        .map(|directory| if directory.is_empty() { b"." } else { directory })
+        .map(|directory| [directory, b"/", program].concat())
+        .collect()
+}
+
+/// Strings for the kernel; what follows a NUL cannot be passed to it.
+fn strings(words: &[Vec<u8>]) -> Vec<CString> {
+    let until_nul = |word: &Vec<u8>| word.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+    words.iter().map(|word| CString::new(until_nul(word)).unwrap_or_default()).collect()
 }
 
 fn spawn_failure(program: &[u8], error: &io::Error) -> SpawnFailure {
@@ -168,4 +191,17 @@ fn open_terminal(size: TerminalSize) -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn window_size(size: TerminalSize) -> Winsize {
     Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_in_the_commands_own_path() {
+        let env = [b"A=b".to_vec(), b"PATH=/x::/y".to_vec()];
+        let found = |program: &[u8]| candidates(program, &env);
+        assert_eq!(found(b"sh"), [b"/x/sh".to_vec(), b"./sh".to_vec(), b"/y/sh".to_vec()]);
+        assert_eq!(found(b"a/sh"), [b"a/sh".to_vec()]);
+    }
 }
