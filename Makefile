@@ -49,7 +49,8 @@ fmt: ## Format the code
 	cargo fmt --all
 	cargo fmt --all --manifest-path fuzz/Cargo.toml
 
-bench: ## Time a cold run and the conversion of an image against other tools
+bench: ## Time runs and the conversion of an image against other tools
+	scripts/bench-run
 	scripts/bench-cold
 	scripts/bench-convert
 

@@ -10,6 +10,7 @@ mod help;
 mod images;
 mod keep;
 mod machine;
+mod monitor;
 mod network;
 mod ordinary_user;
 mod signals;

@@ -51,14 +51,14 @@ pub(crate) struct Global {
         default_value = "8g"
     )]
     pub(crate) templates: Budget,
-    /// How many restored machines may wait for the next runs, 0 for none (also: `MICROAGENT_SPARES`)
+    /// How many restored machines may wait for the next runs (also: `MICROAGENT_SPARES`)
     #[arg(
         long,
         global = true,
         value_name = "NUMBER",
         env = "MICROAGENT_SPARES",
         hide_env = true,
-        default_value = "2"
+        default_value = "0"
     )]
     pub(crate) spares: u32,
     /// How long each of them waits (also: `MICROAGENT_SPARE_TIME`)
