@@ -117,7 +117,10 @@ impl Templates {
     fn open_sound(&self, key: &TemplateKey) -> Result<Option<Template>, TemplateError> {
         let place = self.place(key);
         let record_path = place.join("template.json");
-        let Some(record) = read_record::<TemplateRecord>(&record_path)? else { return Ok(None) };
+        let Some(record) = read_record::<TemplateRecord>(&record_path)? else {
+            // What lies there without a record would be in the way of the next one.
+            return if place.exists() { Err(damaged("record")) } else { Ok(None) };
+        };
         // Whatever opens the memory's file does so for writing too, and maps it privately.
         let memory = File::options().read(true).write(true).open(place.join("memory"))?;
         let mut state = File::open(place.join("state"))?;
@@ -330,11 +333,12 @@ mod tests {
 
     #[test]
     fn a_damaged_template_is_removed_when_it_is_looked_for() {
-        let spoil: [fn(&Path); 4] = [
+        let spoil: [fn(&Path); 5] = [
             |place| std::fs::write(place.join("state"), b"stAte").unwrap(),
             |place| std::fs::write(place.join("memory"), b"short").unwrap(),
             |place| std::fs::remove_file(place.join("disk")).unwrap(),
             |place| std::fs::write(place.join("template.json"), "{").unwrap(),
+            |place| std::fs::remove_file(place.join("template.json")).unwrap(),
         ];
         for spoil in spoil {
             let (_parent, templates) = home();
