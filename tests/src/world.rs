@@ -111,6 +111,11 @@ impl World {
         File::open(path).expect("the file was just made")
     }
 
+    /// The program under test.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The state directory.
     pub fn home(&self) -> &Path {
         &self.home

@@ -1,81 +1,67 @@
-//! Templates: a run makes one for those that follow, and nobody notices anything but the time.
+//! Templates: runs start as copies of a saved machine, and nobody notices anything but the time.
 
+mod clock;
+mod damage;
+mod identity;
+mod isolation;
+mod keeping;
+mod making;
+mod settings;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use microagent_tests::{HostProcess, World, processes_of, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use microagent_tests::{Invocation, World, processes_of, wait_until};
 use serde_json::Value;
 
+/// How long the making of a template in the background may take.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-fn templates(world: &World) -> Vec<Value> {
+/// When each template was used last, by key.
+type Uses = BTreeMap<String, String>;
+
+/// A call that may use and make templates, whatever the environment says of them.
+fn with_templates(call: Invocation) -> Invocation {
+    call.env("MICROAGENT_TEMPLATES", "8g")
+}
+
+/// A world of its own, and the key of its template for the busybox image.
+fn warm_world() -> (World, String) {
+    let world = World::own();
+    let key = warm(&world, &["busybox"]);
+    (world, key)
+}
+
+/// Has a template made and returns its key.
+fn warm(world: &World, words: &[&str]) -> String {
+    let call = world.microagent(["template", "warm"]).args(words);
+    with_templates(call).outcome().success().trim().to_owned()
+}
+
+/// Runs a script in the busybox image and returns what it wrote.
+fn script(world: &World, script: &str) -> String {
+    with_templates(world.script(script)).outcome().success()
+}
+
+fn last_uses(world: &World) -> Uses {
     let listed = world.microagent(["template", "list", "--json"]).outcome().success();
-    serde_json::from_str(&listed).unwrap()
+    let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    let text = |template: &Value, name: &str| template[name].as_str().unwrap().to_owned();
+    listed.iter().map(|template| (text(template, "key"), text(template, "used_at"))).collect()
 }
 
-fn run(world: &World) {
-    let call = world.run(["--templates", "8g", "busybox", "echo", "hello"]);
-    assert_eq!(call.outcome().success(), "hello\n");
+/// What `act` makes of the templates: it must use that of `key`, which must stay, and no other.
+fn restores(world: &World, key: &str, act: impl FnOnce()) {
+    let mut before = last_uses(world);
+    act();
+    let mut after = last_uses(world);
+    let used = after.remove(key);
+    // One that could not be restored would have been removed.
+    assert!(used.is_some() && used != before.remove(key), "{key} was not restored: {after:?}");
+    assert_eq!(before, after);
 }
 
-/// Makes a template and returns its key.
-fn warm(world: &World) -> String {
-    let call = world.microagent(["template", "warm", "--templates", "8g", "busybox"]);
-    call.outcome().success().trim().to_owned()
-}
-
-#[test]
-fn a_run_makes_a_template_and_the_next_starts_from_it() {
-    let world = World::own();
-    run(&world);
+/// Waits until nothing is made in the background any more.
+fn at_rest(world: &World) {
     wait_until(PATIENCE, || processes_of(world.home()));
-    let [made] = templates(&world).try_into().unwrap();
-    run(&world);
-    let [used] = templates(&world).try_into().unwrap();
-    assert_eq!(made["key"], used["key"]);
-    assert_ne!(made["used_at"], used["used_at"]);
-    assert_eq!(processes_of(world.home()), []);
-}
-
-#[test]
-fn a_template_whose_making_was_killed_is_made_again() {
-    let world = World::own();
-    run(&world);
-    for process in processes_of(world.home()) {
-        kill(&process);
-    }
-    wait_until(Duration::from_secs(5), || processes_of(world.home()));
-    assert_eq!(templates(&world), Vec::<Value>::new());
-    warm(&world);
-    assert_eq!(templates(&world).len(), 1);
-    let unfinished = std::fs::read_dir(world.home().join("tmp")).unwrap().count();
-    assert_eq!(unfinished, 0);
-}
-
-fn kill(process: &HostProcess) {
-    if let Some(pid) = Pid::from_raw(process.pid) {
-        // It may have ended with another one.
-        let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
-#[test]
-fn a_damaged_template_costs_a_boot_and_no_more() {
-    for part in ["memory", "state", "disk"] {
-        let world = World::own();
-        let path = world.home().join("templates").join(warm(&world)).join(part);
-        std::fs::File::options().write(true).open(path).unwrap().set_len(1000).unwrap();
-        run(&world);
-        wait_until(PATIENCE, || processes_of(world.home()));
-    }
-}
-
-#[test]
-fn templates_are_deleted_by_key() {
-    let world = World::own();
-    let key = warm(&world);
-    world.microagent(["template", "delete", &key]).outcome().success();
-    assert_eq!(templates(&world), Vec::<Value>::new());
-    let error = world.microagent(["template", "delete", &key]).outcome().error(1);
-    assert!(error.contains("hint:"), "{error}");
 }
