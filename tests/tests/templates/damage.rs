@@ -60,6 +60,20 @@ fn a_template_that_does_not_work_costs_a_boot_and_is_gone() {
 }
 
 #[test]
+fn a_copy_that_does_not_wake_up_is_given_up() {
+    let (world, key) = warm_world();
+    rewrite_state(&world.home().join("templates").join(&key), |state| {
+        // QEMU restores a machine as what it was saved as.
+        let (running, paused) = (b"running", b"paused\0");
+        let at = state.windows(running.len()).position(|window| window == running).unwrap();
+        state[at..at + paused.len()].copy_from_slice(paused);
+    });
+    assert_eq!(script(&world, "echo hello"), "hello\n");
+    assert_eq!(last_uses(&world), Uses::new());
+    assert_eq!(processes_of(world.home()), []);
+}
+
+#[test]
 fn a_template_in_use_survives_its_deletion() {
     let (world, key) = warm_world();
     let first = "echo begun; sleep 2; cat /bin/busybox | wc -c; ls / | wc -l; echo ok";
