@@ -104,6 +104,7 @@ fn make(program: &Path, place: &Path, root: &Path, cache: &Path) {
     let configured = json!({
         "Env": ["PATH=/bin", "ORIGIN=image", "GREETING=hello from the image"],
         "User": "app", "WorkingDir": "/srv/work", "Entrypoint": ["/bin/echo", "entry"], "Cmd": ["command"],
+        "StopSignal": "SIGQUIT",
     });
     let images = [
         ("busybox", &busybox, json!({ "Cmd": ["sh"] })),

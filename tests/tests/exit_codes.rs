@@ -45,6 +45,32 @@ fn a_command_that_takes_too_long_is_124() {
 }
 
 #[test]
+fn a_command_whose_time_is_up_is_asked_first() {
+    let world = World::shared();
+    let script = "trap 'echo asked; exit 0' USR1; while :; do sleep 0.1; done";
+    let call = world.run(["--timeout", "2", "--stop-signal", "USR1", "busybox", "sh", "-c", script]);
+    let outcome = call.outcome();
+    outcome.error(124);
+    assert_eq!(outcome.stdout, b"asked\n");
+}
+
+#[test]
+fn an_image_names_the_signal_that_asks_its_command_to_end() {
+    let world = World::shared();
+    let script = "trap 'echo asked; exit 0' QUIT; trap '' TERM; while :; do sleep 0.1; done";
+    let call = world.run(["--timeout", "2", "--entrypoint", "/bin/sh", "configured", "-c", script]);
+    assert_eq!(call.outcome().stdout, b"asked\n");
+}
+
+#[test]
+fn a_command_that_does_not_want_to_end_is_ended() {
+    let world = World::shared();
+    let script = "trap '' TERM; while :; do sleep 0.1; done";
+    let call = world.run(["--timeout", "1", "--stop-timeout", "1", "busybox", "sh", "-c", script]);
+    call.outcome().error(124);
+}
+
+#[test]
 fn a_command_in_time_is_not_ended() {
     let world = World::shared();
     world.run(["--timeout", "1m", "busybox", "sh", "-c", "exit 3"]).outcome().output(3);

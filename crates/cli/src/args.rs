@@ -11,7 +11,7 @@ use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
 use template::{Budget, TemplateKey};
-use workspace::DiskSize;
+use workspace::{DiskSize, StopSignal};
 
 use crate::output::Format;
 
@@ -160,6 +160,9 @@ pub(crate) struct RunArgs {
     /// End the command after this long, with exit code 124 (as in 90, 1.5s, 10m, 2h)
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Command")]
     pub(crate) timeout: Option<Duration>,
+    /// The signal that asks the command to end when its time is up; the image's own if absent
+    #[arg(long, value_name = "SIGNAL", help_heading = "Command")]
+    pub(crate) stop_signal: Option<StopSignal>,
     /// How long the command has to end when it is asked to
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10", help_heading = "Command")]
     pub(crate) stop_timeout: Duration,

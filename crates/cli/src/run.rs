@@ -115,6 +115,7 @@ fn request(global: &Global, args: RunArgs, image: Image) -> Result<RunRequest, F
         spares: if global.spares > 0 { Spares::Use } else { Spares::Ignore },
         templates: if args.cold { Budget::Off } else { global.templates },
         timeout: args.timeout,
+        stop_signal: args.stop_signal,
         grace: args.stop_timeout,
     })
 }

@@ -25,6 +25,7 @@ mod record;
 mod root;
 mod run;
 mod spare;
+mod stop_signal;
 mod streams;
 mod warm;
 
@@ -40,5 +41,6 @@ pub use run::{
     Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Spares, Step, TemplateUse, prepare,
 };
 pub use spare::{Kept, SpareLimits, keep_spare};
+pub use stop_signal::{InvalidStopSignal, StopSignal};
 pub use streams::{Input, Streams};
 pub use warm::{WarmError, WarmRequest, Warmed, warm};

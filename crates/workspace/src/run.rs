@@ -7,26 +7,24 @@
 //!
 //! Unless the workspace is kept, its disk has no name, so nothing is left of a run however it ends.
 
+mod running;
+
 use std::time::Duration;
 
 use home::{Home, Name};
 use image::Image;
-use proto::{Command, ExitStatus, OutputStream, SpawnFailure, Stdio, TerminalSize, ToGuest};
-use rustix::process::Signal;
+use proto::{Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use crate::agent::{AgentError, Process, ProcessEvent, ProcessHandle};
+use crate::agent::AgentError;
 use crate::boot::{Booted, StartKind};
 use crate::plan::{Plan, WritableDisk};
 use crate::record::{Keep, KeepError, WorkspaceRecord, exists};
 use crate::root::{RootError, root_file_system};
-use crate::streams::{Input, Sink, Streams, feed};
-use crate::{BootError, CommandError, MachineSettings, Overrides, command};
-
-/// How many interrupts end the machine when the command ignores them.
-const PATIENCE: u32 = 3;
+use crate::streams::Streams;
+use crate::{BootError, CommandError, InvalidStopSignal, MachineSettings, Overrides, StopSignal, command};
+use running::Running;
 
 /// What to run.
 #[derive(Debug)]
@@ -53,6 +51,8 @@ pub struct RunRequest {
     pub spares: Spares,
     /// How long the command may run.
     pub timeout: Option<Duration>,
+    /// The signal that asks the command to end when its time is up; the image's if absent, else SIGTERM.
+    pub stop_signal: Option<StopSignal>,
     /// How long the command has between a request to end and its end.
     pub grace: Duration,
 }
@@ -120,6 +120,9 @@ pub enum RunError {
     /// There is nothing to run.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The image's signal to end is none.
+    #[error("cannot use the image's stop signal")]
+    StopSignal(#[from] InvalidStopSignal),
     /// A workspace has that name.
     #[error("a workspace `{0}` exists already")]
     NameTaken(Name),
@@ -204,6 +207,9 @@ pub fn prepare(
         (None, false) => Stdio::NoInput,
     };
     let command = command::resolve(&request.image.config, std::mem::take(&mut request.command), stdio)?;
+    if request.stop_signal.is_none() {
+        request.stop_signal = image_stop_signal(&request.image)?;
+    }
     if exists(home, &request.name) {
         return Err(RunError::NameTaken(request.name.clone()));
     }
@@ -227,6 +233,11 @@ pub fn prepare(
         }
     };
     Ok(PreparedRun { plan, disk, template, template_use, kept, command, request })
+}
+
+fn image_stop_signal(image: &Image) -> Result<Option<StopSignal>, InvalidStopSignal> {
+    let config = image.config.config().as_ref();
+    config.and_then(|config| config.stop_signal().as_deref()).map(str::parse).transpose()
 }
 
 /// The template to start from, if there is one. A kept workspace's disk is not a template's copy.
@@ -300,187 +311,4 @@ async fn ending_signal(controls: &mut mpsc::UnboundedReceiver<Control>) -> i32 {
             None => std::future::pending().await,
         }
     }
-}
-
-/// A command in its machine.
-struct Running {
-    booted: Booted,
-    process: Process,
-    handle: ProcessHandle,
-    sinks: Option<[Sink; 2]>,
-    input: Option<Input>,
-    timeout: Option<Duration>,
-    /// When the machine ends, whatever the command does, and what the run's result then is.
-    deadline: Option<(Instant, Finished)>,
-    grace: Duration,
-    interrupts: u32,
-}
-
-impl Running {
-    fn new(booted: Booted, process: Process, streams: Streams, request: &RunRequest) -> Self {
-        let handle = process.handle();
-        let sinks = [
-            Sink::new(streams.stdout, OutputStream::Stdout, handle.clone()),
-            Sink::new(streams.stderr, OutputStream::Stderr, handle.clone()),
-        ];
-        Self {
-            booted,
-            process,
-            handle,
-            sinks: Some(sinks),
-            input: Some(streams.input),
-            timeout: request.timeout,
-            deadline: None,
-            grace: request.grace,
-            interrupts: 0,
-        }
-    }
-
-    async fn drive(
-        &mut self,
-        set_up: impl Future<Output = Result<(), BootError>>,
-        controls: &mut mpsc::UnboundedReceiver<Control>,
-        observe: &mut dyn FnMut(Step),
-    ) -> Result<Finished, RunError> {
-        tokio::select! {
-            outcome = set_up => {
-                outcome?;
-                tracing::debug!("the machine is set up");
-            }
-            ended = self.booted.machine.ended() => return Err(machine_ended(&ended, &self.booted)),
-            signal = ending_signal(controls) => return Ok(Finished::Interrupted(signal)),
-        }
-        loop {
-            let deadline = self.deadline.as_ref().map(|(at, _)| *at);
-            tokio::select! {
-                event = self.process.events.recv() => match event {
-                    Some(event) => if let Some(finished) = self.handle_event(event, controls, observe).await {
-                        return Ok(finished);
-                    },
-                    None => return Err(self.lost().await),
-                },
-                Some(control) = controls.recv() => if let Some(finished) = self.handle_control(control) {
-                    return Ok(finished);
-                },
-                () = sleep_until(deadline) => {
-                    let (_, finished) = self.deadline.take().expect("a deadline has passed");
-                    return Ok(finished);
-                }
-            }
-        }
-    }
-
-    async fn handle_event(
-        &mut self,
-        event: ProcessEvent,
-        controls: &mut mpsc::UnboundedReceiver<Control>,
-        observe: &mut dyn FnMut(Step),
-    ) -> Option<Finished> {
-        match event {
-            ProcessEvent::Started => {
-                tracing::debug!("the command runs");
-                observe(Step::Running);
-                self.deadline = self.timeout.map(|timeout| (Instant::now() + timeout, Finished::TimedOut));
-                if let Some(Input::Stream(source)) = self.input.take() {
-                    feed(source, self.handle.clone());
-                }
-                None
-            }
-            ProcessEvent::Failed(failure) => Some(Finished::NotStarted(failure)),
-            ProcessEvent::Output(stream, chunk) => {
-                let sinks = self.sinks.as_ref().expect("output comes before the end");
-                sinks[stream as usize].push(chunk);
-                None
-            }
-            ProcessEvent::Exited(status) => {
-                tracing::debug!(?status, "the command ended");
-                Some(self.finish_output(status, controls).await)
-            }
-        }
-    }
-
-    /// What the command wrote belongs to its result. A reader that takes none of it can be given up.
-    async fn finish_output(
-        &mut self,
-        status: ExitStatus,
-        controls: &mut mpsc::UnboundedReceiver<Control>,
-    ) -> Finished {
-        let [stdout, stderr] = self.sinks.take().expect("a command ends once");
-        let deadline = self.deadline.as_ref().map(|(at, _)| *at);
-        tokio::select! {
-            () = async { stdout.finish().await; stderr.finish().await } => Finished::Exited(status),
-            signal = ending_signal(controls) => Finished::Interrupted(signal),
-            () = sleep_until(deadline) => {
-                self.deadline.take().map_or(Finished::TimedOut, |(_, finished)| finished)
-            }
-        }
-    }
-
-    fn handle_control(&mut self, control: Control) -> Option<Finished> {
-        let signal = match control {
-            Control::Resize(size) => {
-                self.handle.resize(size);
-                return None;
-            }
-            Control::Signal(signal) => signal,
-        };
-        self.handle.signal(signal);
-        let ends = [Signal::HUP.as_raw(), Signal::TERM.as_raw()].contains(&signal);
-        if ends && self.deadline.as_ref().is_none_or(|(_, finished)| *finished == Finished::TimedOut) {
-            self.deadline = Some((Instant::now() + self.grace, Finished::Interrupted(signal)));
-        }
-        self.interrupts += u32::from(signal == Signal::INT.as_raw());
-        (self.interrupts >= PATIENCE).then_some(Finished::Interrupted(signal))
-    }
-
-    /// The session ended before the command did: the machine's end says why, if it ended.
-    async fn lost(&mut self) -> RunError {
-        let soon = Duration::from_secs(2);
-        match tokio::time::timeout(soon, self.booted.machine.ended()).await {
-            Ok(ended) => machine_ended(&ended, &self.booted),
-            Err(_) => RunError::Agent(self.booted.agent.why_lost()),
-        }
-    }
-
-    /// Ends the machine: at once if nothing of it is kept.
-    async fn end(self, request: &RunRequest, finished: &Finished) -> Result<(), RunError> {
-        tracing::debug!("ending the machine");
-        if request.afterwards == Afterwards::Remove {
-            self.booted.machine.kill_soon();
-            return Ok(());
-        }
-        let outcome = self.shut_down(request, finished).await;
-        self.booted.machine.kill().await;
-        outcome
-    }
-
-    async fn shut_down(&self, request: &RunRequest, finished: &Finished) -> Result<(), RunError> {
-        let grace = if matches!(finished, Finished::Exited(_)) { request.grace } else { Duration::ZERO };
-        let clean = self.booted.agent.request(&ToGuest::ShutDown { grace });
-        let deadline = request.grace + Duration::from_secs(60);
-        let outcome = tokio::time::timeout(deadline, clean).await;
-        outcome
-            .unwrap_or(Err(AgentError::Silent(deadline)))
-            .map_err(|source| RunError::Unclean { name: request.name.clone(), source })
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn machine_ended(ended: &engine::Ended, booted: &Booted) -> RunError {
-    RunError::MachineEnded(match ended {
-        engine::Ended::PoweredOff => "the guest switched itself off".to_owned(),
-        engine::Ended::Reset => {
-            let console = booted.console.lock().expect("no holder panics").last_lines(5);
-            format!("the guest restarted or its kernel panicked; its last words: {}", console.join(" / "))
-        }
-        engine::Ended::Died { status, last_words } => {
-            format!("its process ended ({status}) {}", last_words.join(" / "))
-        }
-    })
 }

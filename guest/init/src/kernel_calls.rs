@@ -11,6 +11,7 @@ use std::process::Command;
 
 use rustix::fs::{FileType, Gid, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 /// A process that is to be: in its own session, with these IDs, and on a terminal if its input is one.
 pub(crate) struct Identity {
@@ -120,6 +121,12 @@ pub(crate) fn next_signal(descriptor: impl AsFd) -> Option<i32> {
         }
         _ => None,
     }
+}
+
+/// Sends a signal, a real-time one too, to a process group. One that is gone needs none.
+pub(crate) fn signal_group(group: Pid, signal: i32) {
+    // SAFETY: a plain system call; the kernel refuses numbers that are no signals.
+    let _ = unsafe { libc::kill(-group.as_raw_nonzero().get(), signal) };
 }
 
 /// Sends a signal to every process but this one; false if there is none.

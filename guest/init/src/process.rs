@@ -9,11 +9,11 @@ use std::process::Stdio as StdStdio;
 
 use proto::{Command, ExitStatus, SpawnFailure, SpawnFailureKind, Stdio, TerminalSize};
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::kernel_calls::{Identity, Image, start_as};
+use crate::kernel_calls::{Identity, Image, signal_group, start_as};
 use crate::streams::{Input, InputKind, Output};
 use crate::user::{Account, look_up};
 
@@ -50,11 +50,8 @@ impl Process {
 
     /// Sends a signal to the process's group.
     pub(crate) fn signal(&self, number: i32) {
-        if let Some(signal) = Signal::from_named_raw(number)
-            && self.status.is_none()
-        {
-            // A group that is gone needs no signal.
-            let _ = rustix::process::kill_process_group(self.pid, signal);
+        if self.status.is_none() {
+            signal_group(self.pid, number);
         }
     }
 
