@@ -85,6 +85,14 @@ pub enum TemplateError {
     /// There is no such template.
     #[error("there is no template `{0}`")]
     Unknown(TemplateKey),
+    /// One that would drive out all others and still be too large.
+    #[error("a template of {} MiB does not fit into the budget of `{budget}`", needed >> 20)]
+    TooLarge {
+        /// The disk space that it takes, in bytes.
+        needed: u64,
+        /// What templates may take.
+        budget: Budget,
+    },
     /// A file could not be read or written.
     #[error("failed to access the templates")]
     Io(#[from] io::Error),
@@ -222,8 +230,8 @@ impl Templates {
 }
 
 impl Making {
-    /// Puts the template in its place. `image` is the name that lists show.
-    pub fn finish(mut self, image: &str) -> Result<(), TemplateError> {
+    /// Puts the template in its place, if the budget holds it. `image` is the name that lists show.
+    pub fn finish(mut self, image: &str, budget: Budget) -> Result<(), TemplateError> {
         let record = TemplateRecord {
             image: image.to_owned(),
             created_at: jiff::Timestamp::now(),
@@ -236,11 +244,21 @@ impl Making {
         for file in [&self.memory, &self.state, &self.disk] {
             file.sync_all()?;
         }
+        self.expect_to_fit(budget)?;
         let directory = self.scratch.path().join("template");
         write_record(&directory.join("template.json"), &record)?;
         std::fs::rename(&directory, self.templates.place(&self.key))?;
         home::sync_directory(&self.templates.home.templates())?;
         Ok(())
+    }
+
+    fn expect_to_fit(&self, budget: Budget) -> Result<(), TemplateError> {
+        let mut needed = 0;
+        for file in [&self.memory, &self.state, &self.disk] {
+            needed += file.metadata()?.blocks() * 512;
+        }
+        let fits = matches!(budget, Budget::Bytes(bytes) if needed <= bytes);
+        if fits { Ok(()) } else { Err(TemplateError::TooLarge { needed, budget }) }
     }
 }
 
@@ -304,7 +322,7 @@ mod tests {
         making.memory.write_all(&vec![1; size]).unwrap();
         making.state.write_all(b"state").unwrap();
         making.disk.write_all(b"disk").unwrap();
-        making.finish("image").unwrap();
+        making.finish("image", Budget::default()).unwrap();
     }
 
     #[test]
@@ -361,6 +379,18 @@ mod tests {
         templates.delete(&key).unwrap();
         assert!(matches!(templates.delete(&key), Err(TemplateError::Unknown(_))));
         assert_eq!(io::read_to_string(used.disk).unwrap(), "disk");
+    }
+
+    #[test]
+    fn a_template_that_the_budget_cannot_hold_drives_out_no_other() {
+        let (_parent, templates) = home();
+        make(&templates, &key("a"), 10);
+        let mut making = templates.begin(&key("b")).unwrap().unwrap();
+        making.memory.write_all(&vec![1; 2 << 20]).unwrap();
+        let error = making.finish("image", Budget::Bytes(1 << 20)).unwrap_err();
+        assert_eq!(error.to_string(), "a template of 2 MiB does not fit into the budget of `1m`");
+        let keys: Vec<_> = templates.list().unwrap().into_iter().map(|listed| listed.key).collect();
+        assert_eq!(keys, [key("a")]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub async fn warm(home: &Home, request: &WarmRequest) -> Result<Warmed, WarmErro
     let Machine::Own(machine) = machine else { unreachable!("a machine that was booted is our own") };
     machine.save(&making.state).await?;
     let name = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
-    making.finish(&name)?;
+    making.finish(&name, request.budget)?;
     templates.trim(request.budget)?;
     Ok(Warmed::Made(key))
 }

@@ -40,6 +40,16 @@ fn the_least_recently_used_goes_when_the_budget_is_full() {
 }
 
 #[test]
+fn a_template_that_the_budget_cannot_hold_drives_out_no_other() {
+    let (world, key) = warm_world();
+    let call =
+        world.microagent(["template", "warm", "--templates", "1m", "--network", "isolated", "busybox"]);
+    let error = call.outcome().error(1);
+    assert!(error.contains("does not fit into the budget of `1m`"), "{error}");
+    assert_eq!(last_uses(&world).into_keys().collect::<Vec<_>>(), [key]);
+}
+
+#[test]
 fn all_templates_can_be_deleted_at_once() {
     let (world, key) = warm_world();
     let deleted = listed(&world, &["prune", "--all"]);
