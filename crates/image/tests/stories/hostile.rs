@@ -2,10 +2,10 @@
 
 use microagent_image::{PullError, PullOptions, Silent};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::pull::pulled;
+use crate::pull::{pull_in_a_process, pulled};
 use crate::sample::TestStore;
 use crate::stub::{Answer, Parts, Request, Stub};
 
@@ -119,13 +119,8 @@ fn a_pull_that_is_killed_leaves_nothing_that_the_next_does_not_clear() {
             )
         })
     };
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "hostile::the_pull_that_is_killed"])
-        .env("TEST_STORE", target.path())
-        .env("TEST_IMAGE", stalling.image())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        pull_in_a_process(target.path(), &stalling.image()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while half_written(&target) < 300_000 {
         assert!(Instant::now() < deadline, "the other process pulls nothing");
@@ -146,13 +141,4 @@ fn a_pull_that_is_killed_leaves_nothing_that_the_next_does_not_clear() {
 fn half_written(target: &TestStore) -> u64 {
     let entries = std::fs::read_dir(target.path().join("ingest")).unwrap();
     entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
-}
-
-#[test]
-#[ignore = "it is the process that another test starts and kills"]
-fn the_pull_that_is_killed() {
-    let store = std::env::var("TEST_STORE").unwrap();
-    let image = std::env::var("TEST_IMAGE").unwrap();
-    let store = microagent_image::Store::open(store.as_ref()).unwrap();
-    let _ = pulled(&store, &image, &options(), &Silent);
 }

@@ -1,12 +1,11 @@
 //! Registries whose token server wants to know who pulls, and registries that speak TLS.
 
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use microagent_image::{PullError, PullOptions, Silent, Store};
+use microagent_image::{PullError, PullOptions, Silent};
 use tempfile::TempDir;
 
-use crate::pull::pulled;
+use crate::pull::{pull_in_a_process, pulled};
 use crate::registry::Registry;
 use crate::sample::{Sample, TestStore, assert_is_sample, run, skopeo_copy, tool};
 use crate::stub::{Answer, Parts, Request, Stub};
@@ -107,27 +106,16 @@ fn a_registry_with_a_certificate_of_the_hosts_authorities_is_trusted() {
     let name = format!("[::ffff:127.0.0.1]:{}/small:1", registry.port());
     for (authorities, exits_well) in [(certificate.as_path(), true), ("/dev/null".as_ref(), false)] {
         let target = TestStore::new();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "login::the_pull_with_other_authorities"])
+        let output = pull_in_a_process(target.path(), &name)
             .env("SSL_CERT_FILE", authorities)
             .env("SSL_CERT_DIR", "/dev/null")
-            .env("TEST_STORE", target.path())
-            .env("TEST_IMAGE", &name)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.success(), exits_well, "{said}");
         assert!(exits_well || said.contains("Unreachable"), "{said}");
         if exits_well {
             assert_is_sample(&target.image(&name).unwrap());
         }
     }
-}
-
-#[test]
-#[ignore = "it is the process that another test starts with an environment of its own"]
-fn the_pull_with_other_authorities() {
-    let store = Store::open(std::env::var("TEST_STORE").unwrap().as_ref()).unwrap();
-    let name = std::env::var("TEST_IMAGE").unwrap();
-    pulled(&store, &name, &PullOptions { docker_config: None }, &Silent).unwrap();
 }

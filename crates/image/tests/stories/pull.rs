@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 
 use microagent_image::{
@@ -30,6 +31,16 @@ fn pulled_for(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reference: Reference = name.parse().unwrap();
     runtime.block_on(pull(store, &reference, platform, options, progress))
+}
+
+/// The example of that name, which cargo builds with the tests.
+pub(crate) fn pull_in_a_process(store: &Path, image: &str) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.parent().and_then(Path::parent).unwrap().join("examples/pull");
+    assert!(example.exists(), "build it first: cargo build -p microagent-image --examples");
+    let mut command = Command::new(example);
+    command.arg(store).arg(image);
+    command
 }
 
 fn anonymous() -> PullOptions {
