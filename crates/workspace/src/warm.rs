@@ -22,6 +22,10 @@ use crate::{BootError, MachineSettings};
 /// How long one process that only warms the machine up may take.
 const WARM_UP_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long a guest may take to see that its network is up: the kernel tells of links once a second. Copies of
+/// one that was saved before would not see it at first either.
+const SETTLING: Duration = Duration::from_millis(1200);
+
 /// A template to make.
 #[derive(Debug)]
 pub struct WarmRequest {
@@ -103,6 +107,7 @@ pub async fn warm(home: &Home, request: &WarmRequest) -> Result<Warmed, WarmErro
 async fn ready(booted: Booted) -> Result<Booted, BootError> {
     booted.set_up("localhost").await?;
     warm_up(&booted.agent).await;
+    tokio::time::sleep(SETTLING).await;
     Ok(booted)
 }
 

@@ -73,6 +73,13 @@ fn a_copy_goes_by_its_own_name() {
 }
 
 #[test]
+fn a_copy_has_its_network_from_the_start() {
+    let (world, _) = warm_world();
+    let state = script(&world, "cat /sys/class/net/eth0/operstate; ip route");
+    assert!(state.starts_with("up\n") && state.contains("default via 10.0.2.2"), "{state}");
+}
+
+#[test]
 fn twenty_copies_at_once_all_work() {
     let (world, key) = warm_world();
     restores(&world, &key, || {
