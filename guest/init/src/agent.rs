@@ -62,6 +62,8 @@ struct Agent {
     outbox: Outbox,
     etc: Etc,
     root: Option<MountedRoot>,
+    /// Whether a request about the machine failed.
+    unfit: bool,
     processes: BTreeMap<ProcessId, Process>,
     buffer: Box<[u8]>,
 }
@@ -79,6 +81,7 @@ pub(crate) fn serve(port: OwnedFd) -> Result<std::convert::Infallible, String> {
         outbox: Outbox::default(),
         etc: Etc::new()?,
         root: None,
+        unfit: false,
         processes: BTreeMap::new(),
         buffer: vec![0; MAX_DATA].into_boxed_slice(),
     };
@@ -157,15 +160,15 @@ impl Agent {
         match message {
             ToGuest::Mount(wanted) => {
                 let outcome = self.mount(&wanted);
-                self.outbox.send(&ToHost::Done(outcome));
+                self.answer(outcome);
             }
             ToGuest::Identify(identity) => {
                 let outcome = self.etc.identify(&identity);
-                self.outbox.send(&ToHost::Done(outcome));
+                self.answer(outcome);
             }
             ToGuest::Connect(wanted) => {
                 let outcome = network::connect(&wanted).and_then(|()| self.etc.show_network(&wanted));
-                self.outbox.send(&ToHost::Done(outcome));
+                self.answer(outcome);
             }
             ToGuest::ShutDown { grace } => self.shut_down(grace),
             ToGuest::Spawn { process, command } => self.spawn(process, &command),
@@ -186,6 +189,13 @@ impl Agent {
         }
     }
 
+    /// A machine that could not be made what the host wants starts nothing any more: the host has sent the
+    /// command already, and it must not run without its randomness, disk or network.
+    fn answer(&mut self, outcome: proto::Outcome) {
+        self.unfit |= outcome.is_err();
+        self.outbox.send(&ToHost::Done(outcome));
+    }
+
     fn mount(&mut self, wanted: &proto::Root) -> Result<(), String> {
         if self.root.is_some() {
             return Err("the root file system is mounted already".to_owned());
@@ -196,10 +206,10 @@ impl Agent {
 
     fn spawn(&mut self, id: ProcessId, command: &proto::Command) {
         let started = match &self.root {
-            Some(_) => Process::start(command),
-            None => Err(proto::SpawnFailure {
+            Some(_) if !self.unfit => Process::start(command),
+            _ => Err(proto::SpawnFailure {
                 kind: proto::SpawnFailureKind::Setup,
-                reason: "there is no root file system".to_owned(),
+                reason: "the machine is not set up".to_owned(),
             }),
         };
         let process = match started {
