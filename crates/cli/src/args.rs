@@ -11,9 +11,18 @@ use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
 use template::{Budget, TemplateKey};
-use workspace::{DiskSize, StopSignal};
+use workspace::{DiskSize, RestartPolicy, StopSignal};
 
+use crate::create::CreateArgs;
+use crate::delete::{DeleteArgs, RenameArgs};
+use crate::end::{KillArgs, NamesArgs, StopArgs};
+use crate::events::EventsArgs;
+use crate::list::ListWorkspacesArgs;
+use crate::logs::LogsArgs;
 use crate::output::Format;
+use crate::quarantine::QuarantineArgs;
+use crate::start::StartArgs;
+use crate::status::StatusArgs;
 
 /// Run any OCI image in a microVM of its own, as you would run a container
 #[derive(Debug, Parser)]
@@ -80,6 +89,44 @@ impl Global {
 pub(crate) enum Verb {
     /// Run a command in a new microVM
     Run(RunArgs),
+    /// Make a workspace, and start nothing
+    Create(CreateArgs),
+    /// Start workspaces
+    Start(StartArgs),
+    /// End workspaces cleanly, or fail
+    Halt(NamesArgs),
+    /// Ask workspaces to end, and wait
+    Stop(StopArgs),
+    /// End workspaces at once
+    Kill(KillArgs),
+    /// Halt workspaces and start them again
+    Restart(StartArgs),
+    /// Freeze workspaces
+    Pause(NamesArgs),
+    /// Let frozen workspaces run again
+    #[command(alias = "unpause")]
+    Resume(NamesArgs),
+    /// Wait until workspaces end, and print their exit codes
+    Wait(NamesArgs),
+    /// Give a workspace another name
+    Rename(RenameArgs),
+    /// Delete workspaces and their disks
+    #[command(alias = "rm")]
+    Delete(DeleteArgs),
+    /// List running workspaces
+    Ps(ListWorkspacesArgs),
+    /// List all workspaces
+    #[command(alias = "ls")]
+    List(ListWorkspacesArgs),
+    /// Show everything known about workspaces
+    #[command(alias = "inspect")]
+    Status(StatusArgs),
+    /// Show what a workspace said
+    Logs(LogsArgs),
+    /// Show what happened to workspaces
+    Events(EventsArgs),
+    /// Freeze a workspace, cut it off, and fence it
+    Quarantine(QuarantineArgs),
     /// Fetch an image from a registry
     Pull(PullArgs),
     /// Load images from an archive or directory
@@ -99,6 +146,12 @@ pub(crate) enum Verb {
     Completion(CompletionArgs),
     /// Print the version
     Version,
+    /// Be the process that a running workspace has
+    #[command(hide = true)]
+    Supervise {
+        /// The workspace
+        name: Name,
+    },
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
     GuardTerminal,
@@ -142,30 +195,11 @@ pub(crate) struct RunArgs {
     #[arg(short, long, help_heading = "Streams")]
     pub(crate) tty: bool,
 
-    /// Set an environment variable; without a value, pass on this one's
-    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Command")]
-    pub(crate) env: Vec<OsString>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE", help_heading = "Command")]
-    pub(crate) env_file: Vec<PathBuf>,
-    /// The working directory
-    #[arg(short, long, value_name = "DIR", help_heading = "Command")]
-    pub(crate) workdir: Option<OsString>,
-    /// The user, and group, by name or number
-    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Command")]
-    pub(crate) user: Option<String>,
-    /// Replace the image's entrypoint
-    #[arg(long, value_name = "PROGRAM", help_heading = "Command")]
-    pub(crate) entrypoint: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
     /// End the command after this long, with exit code 124 (as in 90, 1.5s, 10m, 2h)
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Command")]
     pub(crate) timeout: Option<Duration>,
-    /// The signal that asks the command to end when its time is up; the image's own if absent
-    #[arg(long, value_name = "SIGNAL", help_heading = "Command")]
-    pub(crate) stop_signal: Option<StopSignal>,
-    /// How long the command has to end when it is asked to
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10", help_heading = "Command")]
-    pub(crate) stop_timeout: Duration,
 
     /// The workspace's name; one is made up if absent
     #[arg(long, help_heading = "Workspace")]
@@ -176,9 +210,11 @@ pub(crate) struct RunArgs {
     /// Remove the workspace when the command ends (the default)
     #[arg(long, help_heading = "Workspace")]
     pub(crate) rm: bool,
-    /// The guest's host name
-    #[arg(short = 'h', long, value_name = "NAME", value_parser = parse_hostname, help_heading = "Machine")]
-    pub(crate) hostname: Option<String>,
+    /// Start the workspace, print its name, and leave it running
+    #[arg(short, long, conflicts_with_all = ["keep", "timeout"], help_heading = "Workspace")]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceArgs,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
 
@@ -198,32 +234,92 @@ pub(crate) struct RunArgs {
     help: Option<bool>,
 }
 
+/// What a command or a service is.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ServiceArgs {
+    /// Set an environment variable; without a value, pass on this one's
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Command")]
+    pub(crate) env: Vec<OsString>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE", help_heading = "Command")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// The working directory
+    #[arg(short, long, value_name = "DIR", help_heading = "Command")]
+    pub(crate) workdir: Option<OsString>,
+    /// The user, and group, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Command")]
+    pub(crate) user: Option<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "PROGRAM", help_heading = "Command")]
+    pub(crate) entrypoint: Option<OsString>,
+    /// The signal that asks the command to end; the image's own if absent
+    #[arg(long, value_name = "SIGNAL", help_heading = "Command")]
+    pub(crate) stop_signal: Option<StopSignal>,
+    /// How long the command has to end when it is asked to [default: 10]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Command")]
+    pub(crate) stop_timeout: Option<Duration>,
+}
+
+/// What a workspace is that outlives a command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct WorkspaceArgs {
+    /// The guest's host name
+    #[arg(short = 'h', long, value_name = "NAME", value_parser = parse_hostname, help_heading = "Machine")]
+    pub(crate) hostname: Option<String>,
+    /// Set a label, for people and filters
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Workspace")]
+    pub(crate) label: Vec<String>,
+    /// Start the service again when it ends by itself: `no`, `on-failure[:NUMBER]`, `always`, `unless-stopped`
+    #[arg(long, value_name = "POLICY", help_heading = "Workspace")]
+    pub(crate) restart: Option<RestartPolicy>,
+    /// The service as a line for a shell, in place of a command
+    #[arg(long, value_name = "LINE", help_heading = "Workspace")]
+    pub(crate) service_command: Option<String>,
+    /// A line for a shell that tells whether the service is well
+    #[arg(long, value_name = "LINE", help_heading = "Health")]
+    pub(crate) health_cmd: Option<String>,
+    /// The time between checks
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Health")]
+    pub(crate) health_interval: Option<Duration>,
+    /// How long a check may take
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Health")]
+    pub(crate) health_timeout: Option<Duration>,
+    /// How long after the start failures do not count
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Health")]
+    pub(crate) health_start_period: Option<Duration>,
+    /// How many failures in a row mean that the service is not well
+    #[arg(long, value_name = "NUMBER", help_heading = "Health")]
+    pub(crate) health_retries: Option<u32>,
+    /// No check, whatever the image says
+    #[arg(long, conflicts_with = "health_cmd", help_heading = "Health")]
+    pub(crate) no_healthcheck: bool,
+}
+
 /// The machine that a run gets; runs of the same machine share a template.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MachineArgs {
-    /// The guest's memory
-    #[arg(short, long, value_name = "SIZE", default_value = "1g", help_heading = "Machine")]
-    pub(crate) memory: MemorySize,
-    /// The number of virtual CPUs
-    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = parse_cpus, help_heading = "Machine")]
-    pub(crate) cpus: u32,
-    /// The network: `user` reaches out, `isolated` has none
-    #[arg(long, value_enum, default_value_t, help_heading = "Machine")]
-    pub(crate) network: NetworkChoice,
-    /// What runs the guest's code: `auto`, `kvm` or `tcg`
-    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Machine")]
-    pub(crate) accel: Requested,
+    /// The guest's memory [default: 1g]
+    #[arg(short, long, value_name = "SIZE", help_heading = "Machine")]
+    pub(crate) memory: Option<MemorySize>,
+    /// The number of virtual CPUs [default: 1]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_cpus, help_heading = "Machine")]
+    pub(crate) cpus: Option<u32>,
+    /// The network: `user` reaches out, `isolated` has none [default: user]
+    #[arg(long, value_enum, help_heading = "Machine")]
+    pub(crate) network: Option<NetworkChoice>,
+    /// What runs the guest's code: `auto`, `kvm` or `tcg` [default: auto]
+    #[arg(long, value_name = "KIND", help_heading = "Machine")]
+    pub(crate) accel: Option<Requested>,
     /// The release of the guest kernel
     #[arg(long, value_name = "RELEASE", help_heading = "Machine")]
     pub(crate) kernel: Option<Release>,
-    /// The size of the workspace's disk; it takes space as it is written
-    #[arg(long, value_name = "SIZE", default_value_t, help_heading = "Machine")]
-    pub(crate) disk_size: DiskSize,
+    /// The size of the workspace's disk; it takes space as it is written [default: 10g]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine")]
+    pub(crate) disk_size: Option<DiskSize>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NetworkChoice {
-    #[default]
     User,
     Isolated,
 }
@@ -320,7 +416,7 @@ pub(crate) enum TemplateVerb {
     /// List templates, the most recently used first
     #[command(alias = "ls")]
     List,
-    /// Make the template for runs of an image now, and not after its first run
+    /// Make a template now, and not after the first start
     Warm(WarmArgs),
     /// Keep a restored machine for the next run of an image
     #[command(hide = true)]
@@ -340,16 +436,17 @@ pub(crate) enum TemplateVerb {
     },
 }
 
-/// Make the template for runs of an image now
+/// Make a template now
 ///
-/// A template fits runs of the same machine: give here what is given to `run`.
+/// A template fits the same machine: give here what is given to `run` or `create`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  microagent template warm --memory 2g debian:12")]
+#[command(after_help = "Examples:
+  microagent template warm --memory 2g debian:12    # for runs of the image
+  microagent template warm --memory 2g              # for starts of workspaces")]
 pub(crate) struct WarmArgs {
-    /// The image, which must be in the store
+    /// The image, which must be in the store; none for the template that workspaces of any image start from
     #[arg(value_name = "IMAGE")]
-    pub(crate) image: Reference,
+    pub(crate) image: Option<Reference>,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     /// The platform to choose from a multi-platform image
@@ -367,7 +464,7 @@ pub(crate) struct CompletionArgs {
     pub(crate) shell: clap_complete::Shell,
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let invalid = || format!("`{text}` is not a time; write it like `90`, `1.5s`, `10m` or `2h`");
     let (digits, unit) = match text.as_bytes().last() {
         Some(b's') => (&text[..text.len() - 1], 1.0),

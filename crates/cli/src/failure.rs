@@ -1,10 +1,10 @@
 //! Errors in words: what failed, on which object, why, and what to do next. The one place that prints them.
 
 use std::error::Error;
-use std::fmt::Write;
 
 use clap::{ArgMatches, CommandFactory};
 use serde::Serialize;
+use workspace::WorkspaceError;
 
 use crate::args::Args;
 use crate::exit::Exit;
@@ -36,7 +36,7 @@ struct Body<'a> {
 impl Failure {
     /// A failure because of `error` and the errors behind it.
     pub(crate) fn new(kind: &'static str, error: &(dyn Error + 'static)) -> Self {
-        Self { kind, message: chain(error), hint: None, exit: Exit::Failed }
+        Self { kind, message: workspace::causes(error), hint: None, exit: Exit::Failed }
     }
 
     /// What was asked for makes no sense.
@@ -50,6 +50,19 @@ impl Failure {
         self
     }
 
+    /// Why a workspace cannot be used.
+    pub(crate) fn workspace(error: &WorkspaceError) -> Self {
+        let kind = match error {
+            WorkspaceError::Unknown(_) => "workspace_not_found",
+            WorkspaceError::State { .. } | WorkspaceError::Foreground(_) => "state",
+            WorkspaceError::Busy(_) => "busy",
+            WorkspaceError::Refused { kind, .. } => known_kind(kind),
+            WorkspaceError::Control { .. } => "supervisor",
+            _ => "workspace",
+        };
+        Self::new(kind, error).hint(error.hint())
+    }
+
     /// With another exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
@@ -57,18 +70,24 @@ impl Failure {
     }
 }
 
-/// The error and what is behind it, outermost first; an error that only repeats the one before is left out.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let message = error.to_string();
-        if !text.ends_with(&message) {
-            let _ = write!(text, ": {message}");
-        }
-        source = error.source();
-    }
-    text
+/// The kinds that supervisors tell, which are a contract of ours as well.
+fn known_kind(kind: &str) -> &'static str {
+    const KINDS: [&str; 13] = [
+        "boot_failed",
+        "command_not_executable",
+        "command_not_found",
+        "command_setup",
+        "disk",
+        "image_unusable",
+        "machine",
+        "name_taken",
+        "no_kernel",
+        "not_clean",
+        "state",
+        "still_up",
+        "supervisor",
+    ];
+    KINDS.into_iter().find(|known| *known == kind).unwrap_or("workspace")
 }
 
 /// Prints a failure and tells the exit code.
@@ -130,10 +149,6 @@ fn mistake(text: &str) -> Failure {
 mod tests {
     use super::*;
 
-    #[derive(Debug, thiserror::Error)]
-    #[error("failed to open `x`")]
-    struct Outer(#[source] std::io::Error);
-
     #[test]
     fn a_mistake_has_a_message_and_tips() {
         let text = "error: unexpected argument '--x' found\n\n  tip: one\n  tip: two\n\nUsage: y\n";
@@ -141,11 +156,5 @@ mod tests {
         assert_eq!(failure.message, "unexpected argument '--x' found");
         assert_eq!(failure.hint.as_deref(), Some("one; two"));
         assert_eq!(mistake("error: not provided:\n  <A>\n\nUsage: y\n").message, "not provided: <A>");
-    }
-
-    #[test]
-    fn a_message_names_its_causes_once() {
-        let inner = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
-        assert_eq!(chain(&Outer(inner)), "failed to open `x`: no such file");
     }
 }

@@ -11,18 +11,29 @@
 
 mod args;
 mod completion;
+mod create;
+mod delete;
+mod end;
+mod events;
 mod exit;
 mod failure;
 mod image_verbs;
 mod kernel_verbs;
+mod list;
+mod logs;
 mod output;
 mod progress;
 mod pull;
+mod quarantine;
 mod run;
 mod signals;
 mod standard_streams;
+mod start;
+mod status;
+mod supervise;
 mod template_verbs;
 mod terminal;
+mod time;
 
 use std::process::ExitCode;
 
@@ -50,6 +61,24 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
     let global = args.global;
     match args.verb {
         Verb::Run(run) => run::run(&global, run),
+        Verb::Create(create) => create::create(&global, create),
+        Verb::Start(start) => start::start(&global, &start),
+        Verb::Restart(restart) => start::restart(&global, &restart),
+        Verb::Halt(names) => end::halt(&global, &names),
+        Verb::Stop(stop) => end::stop(&global, &stop),
+        Verb::Kill(kill) => end::kill(&global, &kill),
+        Verb::Pause(names) => end::pause(&global, &names),
+        Verb::Resume(names) => end::resume(&global, &names),
+        Verb::Wait(names) => end::wait(&global, &names),
+        Verb::Rename(rename) => delete::rename(&global, &rename),
+        Verb::Delete(delete) => delete::delete(&global, &delete),
+        Verb::Ps(list) => list::ps(&global, &list),
+        Verb::List(list) => list::list(&global, &list),
+        Verb::Status(status) => status::status(&global, &status),
+        Verb::Logs(logs) => logs::logs(&global, &logs),
+        Verb::Events(events) => events::events(&global, &events),
+        Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),
+        Verb::Supervise { name } => supervise::supervise(&global, name),
         Verb::Pull(pull) | Verb::Image(ImageVerb::Pull(pull)) => pull::pull(&global, &pull),
         Verb::Load(load) | Verb::Image(ImageVerb::Load(load)) => image_verbs::load(&global, &load),
         Verb::Images(list) | Verb::Image(ImageVerb::List(list)) => image_verbs::list(&global, &list),

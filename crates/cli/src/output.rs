@@ -30,6 +30,11 @@ pub(crate) fn talk(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// Writes a question, whose answer is typed behind it.
+pub(crate) fn ask(question: &str) {
+    let _ = write!(std::io::stderr().lock(), "{question}");
+}
+
 /// Writes a line of data. A reader that has gone away, as `head` does, is no failure.
 pub(crate) fn data(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");

@@ -4,20 +4,22 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use home::Home;
-use image::{Image, Platform, Store};
+use image::{Image, Platform, Reference, Store};
 use proto::SpawnFailureKind;
 use template::Budget;
 use workspace::{
-    Afterwards, Finished, Input, MachineSettings, Network, Overrides, RunError, RunRequest, Spares,
-    StartKind, Step, Streams, TemplateUse,
+    Afterwards, Finished, Input, KeptWorkspace, MachineSettings, Network, Overrides, RestartPolicy, RunError,
+    RunRequest, Spares, StartKind, Step, Streams, TemplateUse, WorkspaceSpec,
 };
 
-use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs};
+use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs, ServiceArgs};
+use crate::create::run_spec;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::progress::Steps;
 use crate::pull::{fetch, open_home, runtime};
 use crate::standard_streams::Standard;
+use crate::start::StartMode;
 use crate::terminal::{self, RawMode};
 use crate::{output, signals, template_verbs};
 
@@ -26,16 +28,20 @@ pub(crate) fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
 }
 
 fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
+    if args.detach {
+        return run_detached(global, args);
+    }
     if args.tty && args.interactive && !terminal::is_input() {
         return Err(Failure::usage("cannot give the command a terminal: standard input is none")
             .hint(Some("leave out -t to pass on standard input as it is")));
     }
+    refuse_what_needs_a_service(&args)?;
     let keep = args.keep;
-    let machine = args.machine.clone();
+    let machine = machine_settings(&args.machine);
     let image_name = args.image.clone();
     let home = open_home(global)?;
-    let image = find_image(global, &home, &args)?;
-    let request = request(global, args, image)?;
+    let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
+    let request = request(global, &home, args, image)?;
     let name = request.name.clone();
     let raw = request.terminal.is_some() && request.interactive;
     let streams = streams(&request).map_err(|error| Failure::new("system", &error))?;
@@ -57,13 +63,12 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     });
     drop(raw_mode);
     steps.done();
+    let next = |what| template_verbs::prepare_next(global, &home, what, Some(&image_name), &machine);
     match template_use {
         // What was interrupted leaves nothing behind, not even for its own good.
         _ if !matches!(finished, Ok(Finished::Exited(_))) => {}
-        TemplateUse::Wanted => template_verbs::prepare_next(global, &home, "warm", &image_name, &machine),
-        TemplateUse::Restored if global.spares > 0 => {
-            template_verbs::prepare_next(global, &home, "spare", &image_name, &machine);
-        }
+        TemplateUse::Wanted => next("warm"),
+        TemplateUse::Restored if global.spares > 0 => next("spare"),
         TemplateUse::Restored | TemplateUse::None => {}
     }
     if keep {
@@ -72,21 +77,58 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     Ok(exit(&finished?))
 }
 
-fn find_image(global: &Global, home: &Home, args: &RunArgs) -> Result<Image, Failure> {
+/// `run -d`: a workspace whose service is the command.
+fn run_detached(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
+    let name = args.name.unwrap_or_else(workspace::random_name);
+    let streams = (args.interactive, args.tty);
+    let spec = run_spec(&args.image, &args.command, streams, &args.workspace, &args.service, &args.machine)?;
+    let home = open_home(global)?;
+    let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
+    crate::create::make(global, &home, &name, spec, &image)?;
+    let cold = if args.cold { StartMode::Cold } else { StartMode::Usual };
+    crate::start::start_one(global, &home, &name, cold)?;
+    crate::create::print(global, &name);
+    Ok(Exit::Success)
+}
+
+/// A one-shot run has no supervisor that could start it again or look after it.
+fn refuse_what_needs_a_service(args: &RunArgs) -> Result<(), Failure> {
+    let workspace = &args.workspace;
+    let flag = if workspace.restart.is_some_and(|policy| policy != RestartPolicy::No) {
+        "--restart"
+    } else if workspace.service_command.is_some() {
+        "--service-command"
+    } else if workspace.health_cmd.is_some() {
+        "--health-cmd"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(format!("{flag} is for a service, and this command runs once"))
+        .hint(Some(format!("leave it running: microagent run -d {flag} ..."))))
+}
+
+/// The image that was named, from the store or from its registry.
+pub(crate) fn find_image(
+    global: &Global,
+    home: &Home,
+    name: &Reference,
+    platform: Option<&Platform>,
+    pull: PullPolicy,
+) -> Result<Image, Failure> {
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
-    let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
-    if args.pull == PullPolicy::Always {
-        return fetch(global, &store, &args.image, &platform);
+    let platform = platform.cloned().unwrap_or_else(Platform::of_host);
+    if pull == PullPolicy::Always {
+        return fetch(global, &store, name, &platform);
     }
-    let found = store.find(&args.image, &platform).map_err(|error| Failure::new("image_store", &error))?;
-    match (found, args.pull) {
+    let found = store.find(name, &platform).map_err(|error| Failure::new("image_store", &error))?;
+    match (found, pull) {
         (Some(image), _) => Ok(image),
         (None, PullPolicy::Never) => {
-            let message = format!("image `{}` is not in the store, and --pull never was given", args.image);
+            let message = format!("image `{name}` is not in the store, and --pull never was given");
             Err(Failure::new("image_not_found", &Absent(message))
-                .hint(Some(format!("fetch it: microagent pull {}", args.image))))
+                .hint(Some(format!("fetch it: microagent pull {name}"))))
         }
-        (None, _) => fetch(global, &store, &args.image, &platform),
+        (None, _) => fetch(global, &store, name, &platform),
     }
 }
 
@@ -94,44 +136,59 @@ fn find_image(global: &Global, home: &Home, args: &RunArgs) -> Result<Image, Fai
 #[error("{0}")]
 struct Absent(String);
 
-fn request(global: &Global, args: RunArgs, image: Image) -> Result<RunRequest, Failure> {
-    let environment = environment(&args)?;
+fn request(global: &Global, home: &Home, args: RunArgs, image: Image) -> Result<RunRequest, Failure> {
+    let afterwards = afterwards(home, &args, &image)?;
+    let environment = environment(&args.service)?;
     let terminal = args.tty.then(terminal::size);
+    let service = args.service;
     Ok(RunRequest {
         image,
         command: Overrides {
             command: args.command,
-            entrypoint: args.entrypoint,
+            entrypoint: service.entrypoint,
             environment,
-            directory: args.workdir,
-            user: args.user,
+            directory: service.workdir,
+            user: service.user,
         },
         machine: machine_settings(&args.machine),
         name: args.name.unwrap_or_else(workspace::random_name),
-        hostname: args.hostname,
+        hostname: args.workspace.hostname,
         terminal,
         interactive: args.interactive,
-        afterwards: if args.keep { Afterwards::Keep } else { Afterwards::Remove },
+        afterwards,
         spares: if global.spares > 0 { Spares::Use } else { Spares::Ignore },
         templates: if args.cold { Budget::Off } else { global.templates },
         timeout: args.timeout,
-        stop_signal: args.stop_signal,
-        grace: args.stop_timeout,
+        stop_signal: service.stop_signal,
+        grace: service.stop_timeout.unwrap_or(WorkspaceSpec::default().stop_timeout),
     })
+}
+
+/// What becomes of the run's workspace: one that is kept can be started later, with the run's command.
+fn afterwards(home: &Home, args: &RunArgs, image: &Image) -> Result<Afterwards, Failure> {
+    if !args.keep {
+        return Ok(Afterwards::Remove);
+    }
+    let streams = (args.interactive, args.tty);
+    let spec = run_spec(&args.image, &args.command, streams, &args.workspace, &args.service, &args.machine)?;
+    let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
+    let kept = KeptWorkspace::new(spec, image, &store).map_err(|error| Failure::new("usage", &error))?;
+    Ok(Afterwards::Keep(Box::new(kept)))
 }
 
 /// The machine that was asked for.
 pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
+    let default = WorkspaceSpec::default().machine();
     MachineSettings {
-        acceleration: args.accel,
-        cpus: args.cpus,
-        memory: args.memory,
+        acceleration: args.accel.unwrap_or(default.acceleration),
+        cpus: args.cpus.unwrap_or(default.cpus),
+        memory: args.memory.unwrap_or(default.memory),
         kernel: args.kernel.clone(),
         network: match args.network {
-            NetworkChoice::User => Network::User,
-            NetworkChoice::Isolated => Network::Isolated,
+            Some(NetworkChoice::User) | None => Network::User,
+            Some(NetworkChoice::Isolated) => Network::Isolated,
         },
-        disk_size: args.disk_size,
+        disk_size: args.disk_size.unwrap_or(default.disk_size),
     }
 }
 
@@ -141,7 +198,7 @@ fn streams(request: &RunRequest) -> std::io::Result<Streams> {
 }
 
 /// `--env-file` first, then `-e`, so that what is nearer wins.
-fn environment(args: &RunArgs) -> Result<Vec<OsString>, Failure> {
+pub(crate) fn environment(args: &ServiceArgs) -> Result<Vec<OsString>, Failure> {
     let mut entries = Vec::new();
     for path in &args.env_file {
         let text = std::fs::read(path).map_err(|error| {
@@ -172,7 +229,7 @@ fn with_value(entry: &OsStr) -> Option<OsString> {
     Some(OsString::from_vec(with_value))
 }
 
-fn show(steps: &mut Steps, step: Step) {
+pub(crate) fn show(steps: &mut Steps, step: Step) {
     match step {
         Step::Converting { bytes, total } => steps.bytes("preparing the image", bytes, total),
         Step::Starting(StartKind::Restore) => {}

@@ -8,9 +8,9 @@ use home::Home;
 use image::{Platform, Reference, Store};
 use serde::Serialize;
 use template::{Budget, Listed, TemplateError, Templates};
-use workspace::{SpareLimits, WarmRequest, Warmed};
+use workspace::{MachineSettings, SpareLimits, WarmRequest, Warmed};
 
-use crate::args::{Global, MachineArgs, NetworkChoice, TemplateVerb, WarmArgs};
+use crate::args::{Global, TemplateVerb, WarmArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -22,6 +22,7 @@ use crate::run::machine_settings;
 #[derive(Serialize)]
 struct ListedTemplate {
     key: String,
+    /// Empty for one that fits workspaces of any image.
     image: String,
     created_at: jiff::Timestamp,
     used_at: jiff::Timestamp,
@@ -87,7 +88,8 @@ fn show(global: &Global, templates: &[Listed]) {
     }
     let row = |listed: &Listed| {
         let used = format!("{:.0}", listed.used_at);
-        [listed.key.to_string(), listed.image.clone(), used, output::size(listed.allocated)]
+        let image = if listed.image.is_empty() { "any".to_owned() } else { listed.image.clone() };
+        [listed.key.to_string(), image, used, output::size(listed.allocated)]
     };
     output::table(["KEY", "IMAGE", "USED", "SIZE"], &templates.iter().map(row).collect::<Vec<_>>());
 }
@@ -98,10 +100,14 @@ fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> 
         // The machine that is saved is another than this one: how it was scheduled is not part of it.
         let _ = rustix::process::nice(10);
     }
-    let request = warm_request(global, home, args)?;
     let mut steps = Steps::new(global);
     steps.activity("making a template");
-    let warmed = runtime()?.block_on(workspace::warm(home, &request));
+    let runtime = runtime()?;
+    let warmed = if args.image.is_some() {
+        runtime.block_on(workspace::warm(home, &warm_request(global, home, args)?))
+    } else {
+        runtime.block_on(workspace::warm_machine(home, &machine_settings(&args.machine), global.templates))
+    };
     steps.done();
     let (key, made) = match warmed.map_err(|error| Failure::new("template", &error))? {
         Warmed::Made(key) => (key.to_string(), true),
@@ -117,11 +123,12 @@ fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> 
 fn warm_request(global: &Global, home: &Home, args: &WarmArgs) -> Result<WarmRequest, Failure> {
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
     let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
-    let found = store.find(&args.image, &platform).map_err(|error| Failure::new("image_store", &error))?;
+    let name = args.image.as_ref().ok_or_else(|| Failure::usage("no image is named"))?;
+    let found = store.find(name, &platform).map_err(|error| Failure::new("image_store", &error))?;
     let image = found.ok_or_else(|| {
-        Failure::usage(format!("image `{}` is not in the store", args.image))
+        Failure::usage(format!("image `{name}` is not in the store"))
             .exit(Exit::Failed)
-            .hint(Some(format!("fetch it: microagent pull {}", args.image)))
+            .hint(Some(format!("fetch it: microagent pull {name}")))
     })?;
     Ok(WarmRequest { image, machine: machine_settings(&args.machine), budget: global.templates })
 }
@@ -132,7 +139,7 @@ fn spare(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure>
     }
     let request = warm_request(global, home, args)?;
     let limits = SpareLimits { number: global.spares, lifetime: global.spare_time };
-    let claimed = || prepare_next(global, home, "spare", &args.image, &args.machine);
+    let claimed = || prepare_next(global, home, "spare", args.image.as_ref(), &request.machine);
     let kept = runtime()?.block_on(workspace::keep_spare(home, &request, limits, claimed));
     kept.map_err(|error| Failure::new("spare", &error))?;
     Ok(Exit::Success)
@@ -145,13 +152,28 @@ fn leave_terminal(name: &CStr) {
     let _ = rustix::thread::set_name(name);
 }
 
+/// A machine's settings as the flags that say them.
+fn machine_words(machine: &MachineSettings) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+    add("--memory", machine.memory.to_string());
+    add("--cpus", machine.cpus.to_string());
+    add("--disk-size", machine.disk_size.to_string());
+    add("--accel", machine.acceleration.to_string());
+    add("--network", machine.network.to_string());
+    if let Some(kernel) = &machine.kernel {
+        add("--kernel", kernel.as_str().to_owned());
+    }
+    words
+}
+
 /// Has another process make a template, or keep a spare, for the next run like this one. Nobody waits for it.
 pub(crate) fn prepare_next(
     global: &Global,
     home: &Home,
     what: &str,
-    image: &Reference,
-    machine: &MachineArgs,
+    image: Option<&Reference>,
+    machine: &MachineSettings,
 ) {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("microagent");
@@ -159,18 +181,8 @@ pub(crate) fn prepare_next(
     command.arg("--templates").arg(global.templates.to_string());
     command.arg("--spares").arg(global.spares.to_string());
     command.arg("--spare-time").arg(global.spare_time.as_secs_f64().to_string());
-    command.arg("--memory").arg(machine.memory.to_string());
-    command.arg("--cpus").arg(machine.cpus.to_string());
-    command.arg("--disk-size").arg(machine.disk_size.to_string());
-    command.arg("--accel").arg(machine.accel.to_string());
-    command.arg("--network").arg(match machine.network {
-        NetworkChoice::User => "user",
-        NetworkChoice::Isolated => "isolated",
-    });
-    if let Some(kernel) = &machine.kernel {
-        command.arg("--kernel").arg(kernel.as_str());
-    }
-    command.arg(image.full());
+    command.args(machine_words(machine));
+    command.args(image.map(Reference::full));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if let Err(error) = command.spawn() {
         tracing::warn!(%error, "failed to prepare the next run");

@@ -141,16 +141,26 @@ impl fmt::Display for Requested {
     }
 }
 
-impl FromStr for Requested {
+impl FromStr for Accelerator {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "auto" => Ok(Self::Auto),
-            "kvm" => Ok(Self::Only(Accelerator::Kvm)),
-            "tcg" => Ok(Self::Only(Accelerator::Tcg)),
-            _ => Err("choose one of `auto`, `kvm` and `tcg`".to_owned()),
+            "kvm" => Ok(Self::Kvm),
+            "tcg" => Ok(Self::Tcg),
+            _ => Err(format!("`{text}` is neither `kvm` nor `tcg`")),
         }
+    }
+}
+
+impl FromStr for Requested {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse().map(Self::Only).map_err(|_| "choose one of `auto`, `kvm` and `tcg`".to_owned())
     }
 }
 

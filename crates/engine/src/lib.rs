@@ -19,7 +19,7 @@ mod spec;
 mod tail;
 
 pub use acceleration::{Acceleration, Accelerator, KvmProblem, Requested, UnusableKvm};
-pub use qemu::{Ended, LaunchError, Machine, SaveError, fingerprint, launch, version};
+pub use qemu::{ControlError, Ended, LaunchError, Link, Machine, SaveError, fingerprint, launch, version};
 pub use spec::{
     Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, UserNetwork, VmSpec,
 };

@@ -5,6 +5,7 @@
 //! not needed.
 
 mod command_line;
+mod control;
 mod fingerprint;
 mod process;
 mod qmp;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
-use crate::{Start, VmSpec};
+use crate::{NetworkDevice, Start, VmSpec};
 use process::Process;
 use qmp::Qmp;
 
+pub use control::{ControlError, Link};
 pub use fingerprint::fingerprint;
 pub use process::version;
 pub use save::SaveError;
@@ -35,6 +37,7 @@ const GREETING_DEADLINE: Duration = Duration::from_secs(20);
 pub struct Machine {
     process: Process,
     qmp: Qmp,
+    has_network: bool,
 }
 
 /// Why a machine could not be launched.
@@ -114,6 +117,7 @@ pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
         Start::Boot { .. } => Vec::new(),
         Start::Restore(_) => save::restore_commands(process::DESCRIPTORS.state).to_vec(),
     };
+    let has_network = spec.network != NetworkDevice::None;
     let mut process = process::start(spec)?;
     tracing::debug!("QEMU is spawned");
     let control = process.control.take().expect("a new process has its control channel");
@@ -124,7 +128,7 @@ pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
         Ok(Err(error)) => return Err(LaunchError::Control(error.to_string())),
         Err(_) => return Err(LaunchError::Silent { last_words: process.last_words() }),
     };
-    Ok(Machine { process, qmp })
+    Ok(Machine { process, qmp, has_network })
 }
 
 impl Machine {

@@ -24,6 +24,11 @@ impl Tail {
         }
     }
 
+    /// What is kept.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bytes.clone()
+    }
+
     /// The last `count` lines that are not empty, without control characters, oldest first. After a kernel's
     /// panic, the line that says so, since what follows it is registers.
     pub fn last_lines(&self, count: usize) -> Vec<String> {

@@ -14,11 +14,14 @@
 //!
 //! This crate knows names, locks and records; what they mean is known to the crates above it.
 
+pub mod as_text;
+mod fault;
 mod lock;
 mod name;
 mod record;
 mod scratch;
 
+pub use fault::fault_point;
 pub use lock::{Exclusive, LockError, Shared};
 pub use name::{InvalidName, Name};
 pub use record::{Record, RecordError, read_record, write_record};

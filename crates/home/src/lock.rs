@@ -47,6 +47,11 @@ impl Exclusive {
         Ok(taken.map(|file| Self { file, path: path.to_owned() }))
     }
 
+    /// The lock that another process took on `file` and passed on by inheritance.
+    pub fn inherited(file: File, path: &Path) -> Self {
+        Self { file, path: path.to_owned() }
+    }
+
     /// The locked file, for holders that pass the lock to a child process.
     pub fn file(&self) -> &File {
         &self.file

@@ -18,6 +18,11 @@ pub enum ToGuest<'a> {
     Identify(Identity),
     /// Configure the network device; answered by [`ToHost::Done`].
     Connect(Network),
+    /// Set the wall clock, after the machine was frozen; answered by [`ToHost::Done`].
+    SetClock {
+        /// The time since the Unix epoch in UTC, at the moment of sending.
+        clock: Duration,
+    },
     /// End all processes, write everything to disk, unmount, say [`ToHost::Done`], and power off.
     ShutDown {
         /// How long processes have between SIGTERM and SIGKILL.

@@ -179,7 +179,7 @@ impl Process {
 impl ProcessHandle {
     /// Sends input, at most [`proto::MAX_DATA`] bytes, once the guest has room for it.
     pub async fn input(&self, data: &[u8]) {
-        // The semaphore is never closed.
+        // The semaphore is closed once the process has ended, and nobody reads any more.
         if let Ok(permits) = self.input_credit.acquire_many(data.len() as u32).await {
             permits.forget();
             self.agent.send(&ToGuest::Input { process: self.id, data });

@@ -7,9 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::{Durability, Ended, LaunchError, Tail, UnusableKvm, UserNetwork, VmSpec};
+use engine::{
+    Accelerator, ControlError, Durability, Ended, LaunchError, Tail, UnusableKvm, UserNetwork, VmSpec,
+};
 use kernel::Release;
 use proto::{Identity, Root, ToGuest, Writable};
+use template::TemplateKey;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
@@ -29,6 +32,9 @@ const AGENT_DEADLINE: Duration = Duration::from_secs(180);
 
 /// The same for a restored guest, which only has to wake up.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a guest that was paused may take until it answers.
+const RESUME_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a machine did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +110,28 @@ impl BootError {
     }
 }
 
+/// What a guest has from its template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// It boots, and is told everything.
+    Nothing,
+    /// Its agent answers, and its network is configured.
+    Machine,
+    /// Its root file system is mounted as well.
+    Root,
+}
+
+/// Why a machine does not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResumeError {
+    /// The machine refused.
+    #[error(transparent)]
+    Machine(#[from] ControlError),
+    /// The guest did not hear what time it is.
+    #[error("failed to set the guest's clock")]
+    Clock(#[from] AgentError),
+}
+
 /// What a machine is about to start as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartKind {
@@ -138,23 +166,33 @@ pub(crate) struct Released {
     pub(crate) console: OwnedFd,
 }
 
+/// Where what the console says goes, beside what is kept of its end.
+pub(crate) type ConsoleSink = Box<dyn FnMut(&[u8]) + Send>;
+
 /// What the guest has to be told, or knows from its template.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct GuestSide {
+    pub(crate) accelerator: Accelerator,
+    /// The template that it is a copy of.
+    pub(crate) template: Option<TemplateKey>,
     pub(crate) network: Option<UserNetwork>,
     pub(crate) writable: Durability,
-    pub(crate) start: StartKind,
+    pub(crate) ready: Ready,
 }
 
 /// Starts a machine and waits until its agent answers.
-pub(crate) async fn launch(spec: VmSpec, guest: GuestSide) -> Result<Booted, BootError> {
-    let deadline = match guest.start {
-        StartKind::Restore => RESTORE_DEADLINE,
-        StartKind::Boot => AGENT_DEADLINE,
+pub(crate) async fn launch(
+    spec: VmSpec,
+    guest: GuestSide,
+    sink: Option<ConsoleSink>,
+) -> Result<Booted, BootError> {
+    let deadline = match guest.ready {
+        Ready::Nothing => AGENT_DEADLINE,
+        Ready::Machine | Ready::Root => RESTORE_DEADLINE,
     };
     let mut machine = engine::launch(spec).await?;
     let (agent, console) = machine.take_streams();
-    let (descriptors, console) = listen(&agent, console).map_err(BootError::Streams)?;
+    let (descriptors, console) = listen(&agent, console, sink).map_err(BootError::Streams)?;
     let agent = tokio::select! {
         connected = Agent::connect(agent, deadline) => connected,
         ended = machine.ended() => return Err(ended_early(&ended, &console)),
@@ -176,17 +214,31 @@ pub(crate) async fn launch(spec: VmSpec, guest: GuestSide) -> Result<Booted, Boo
 pub(crate) fn listen(
     agent: &UnixStream,
     console: UnixStream,
+    sink: Option<ConsoleSink>,
 ) -> std::io::Result<(Descriptors, Arc<Mutex<Tail>>)> {
     let copies = (agent.as_fd().try_clone_to_owned()?, console.as_fd().try_clone_to_owned()?);
     let tail = Arc::new(Mutex::new(Tail::new(16 * 1024)));
-    let listener = tokio::spawn(keep_tail(console, Arc::clone(&tail))).abort_handle();
+    let listener = tokio::spawn(keep_tail(console, Arc::clone(&tail), sink)).abort_handle();
     Ok((Descriptors { agent: copies.0, console: copies.1, listener }, tail))
 }
 
 impl Booted {
     /// How it was started.
     pub(crate) fn start_kind(&self) -> StartKind {
-        self.guest.start
+        match self.guest.ready {
+            Ready::Nothing => StartKind::Boot,
+            Ready::Machine | Ready::Root => StartKind::Restore,
+        }
+    }
+
+    /// What runs its instructions.
+    pub(crate) fn acceleration(&self) -> Accelerator {
+        self.guest.accelerator
+    }
+
+    /// The template that it is a copy of.
+    pub(crate) fn template(&self) -> Option<String> {
+        self.guest.template.as_ref().map(ToString::to_string)
     }
 
     /// Stops speaking to it, for somebody else to go on. Nothing may be under way.
@@ -199,26 +251,56 @@ impl Booted {
 
     /// Sends all that makes the guest this workspace's. The guest does it before anything that is sent later,
     /// so a process may be started at once; what this returns tells whether all of it worked.
-    pub(crate) fn set_up(&self, hostname: &str) -> impl Future<Output = Result<(), BootError>> + use<> {
-        let identity = Identity {
-            hostname: hostname.to_owned(),
-            machine_id: random_bytes(),
-            seed: random_bytes(),
-            clock: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-        };
+    pub(crate) fn set_up(
+        &self,
+        hostname: &str,
+        machine_id: [u8; 16],
+    ) -> impl Future<Output = Result<(), BootError>> + use<> {
+        let identity =
+            Identity { hostname: hostname.to_owned(), machine_id, seed: random_bytes(), clock: now() };
         // The clock first: mounting takes its time.
         let mut answers = vec![self.agent.request(&ToGuest::Identify(identity))];
-        if self.guest.start == StartKind::Boot {
+        if self.guest.ready != Ready::Root {
             answers.push(self.agent.request(&ToGuest::Mount(self.root())));
-            let network =
-                self.guest.network.map(|network| self.agent.request(&ToGuest::Connect(in_guest(network))));
-            answers.extend(network);
+        }
+        if self.guest.ready == Ready::Nothing {
+            let network = self.guest.network.map(in_guest);
+            answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));
         }
         async move {
             for answer in answers {
                 answer.await.map_err(BootError::Setup)?;
             }
             Ok(())
+        }
+    }
+
+    /// Has the guest configure its network, if it has one.
+    pub(crate) fn connect(&self) -> Option<impl Future<Output = Result<(), AgentError>> + use<>> {
+        self.guest.network.map(|network| self.agent.request(&ToGuest::Connect(in_guest(network))))
+    }
+
+    /// Lets a machine that was paused run again, at the right time.
+    pub(crate) async fn resume(&mut self) -> Result<(), ResumeError> {
+        self.machine.resume().await?;
+        let answer = self.agent.request(&ToGuest::SetClock { clock: now() });
+        tokio::time::timeout(RESUME_DEADLINE, answer)
+            .await
+            .map_err(|_| AgentError::Silent(RESUME_DEADLINE))??;
+        Ok(())
+    }
+
+    /// Why the machine ended, in words.
+    pub(crate) fn why_ended(&self, ended: &Ended) -> String {
+        match ended {
+            Ended::PoweredOff => "the guest switched itself off".to_owned(),
+            Ended::Reset => {
+                let console = console_lines(&self.console);
+                format!("the guest restarted or its kernel panicked; its last words: {}", console.join(" / "))
+            }
+            Ended::Died { status, last_words } => {
+                format!("its process ended ({status}) {}", last_words.join(" / ")).trim_end().to_owned()
+            }
         }
     }
 
@@ -232,6 +314,11 @@ impl Booted {
     }
 }
 
+/// The wall clock, as the guest is told it.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 fn in_guest(network: UserNetwork) -> proto::Network {
     proto::Network {
         address: network.guest,
@@ -241,11 +328,14 @@ fn in_guest(network: UserNetwork) -> proto::Network {
     }
 }
 
-async fn keep_tail(mut console: UnixStream, tail: Arc<Mutex<Tail>>) {
+async fn keep_tail(mut console: UnixStream, tail: Arc<Mutex<Tail>>, mut sink: Option<ConsoleSink>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = console.read(&mut buffer).await {
         tracing::debug!(target: "console", "{}", String::from_utf8_lossy(&buffer[..length]).trim_end());
         tail.lock().expect("no holder panics").push(&buffer[..length]);
+        if let Some(sink) = &mut sink {
+            sink(&buffer[..length]);
+        }
     }
 }
 

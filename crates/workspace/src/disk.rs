@@ -118,7 +118,9 @@ pub(crate) fn blank_name(size: DiskSize) -> String {
 /// A blank disk at `path`, which must not exist.
 pub(crate) fn named_disk(home: &Home, size: DiskSize, path: &Path) -> Result<File, DiskError> {
     let blank = File::open(blank_disk(home, size)?)?;
-    let disk = File::options().read(true).write(true).create_new(true).open(path)?;
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let disk = options.read(true).write(true).create_new(true).open(path)?;
     copy_data(&blank, &disk)?;
     disk.sync_all()?;
     Ok(disk)

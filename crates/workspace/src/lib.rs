@@ -16,31 +16,64 @@
 pub mod agent;
 mod boot;
 mod command;
+mod control;
+mod create;
+mod delete;
 mod disk;
+mod end;
+mod event;
+mod health;
 mod initramfs;
+mod log;
 mod machine;
+mod machine_id;
 mod name;
 mod plan;
 mod record;
 mod root;
 mod run;
+mod service;
+mod socket;
 mod spare;
+mod spec;
+mod start;
+mod state;
 mod stop_signal;
 mod streams;
+mod supervisor;
+mod usage;
 mod warm;
+mod watch;
+mod workspace;
 
 pub use boot::{BootError, StartKind};
 pub use command::{CommandError, Overrides};
+pub use control::{ControlError, LiveStatus};
+pub use create::{CreateError, create};
 pub use disk::{DiskError, DiskSize, InvalidDiskSize};
+pub use end::Ended;
+pub use event::{Event, EventFollower, EventKind, events};
+pub use health::Health;
 pub use initramfs::InitramfsError;
+pub use log::{LogEntry, LogFilter, LogReader, LogSource};
+pub use machine_id::MachineId;
 pub use name::random_name;
 pub use plan::{Machine as MachineSettings, Network};
 pub use record::{KeepError, WorkspaceRecord};
 pub use root::RootError;
 pub use run::{
-    Afterwards, Control, Finished, PreparedRun, RunError, RunRequest, Spares, Step, TemplateUse, prepare,
+    Afterwards, Control, Finished, KeptWorkspace, PreparedRun, RunError, RunRequest, Spares, Step,
+    TemplateUse, prepare,
 };
+pub use service::{HealthCheck, Service, ServiceError};
 pub use spare::{Kept, SpareLimits, keep_spare};
+pub use spec::{HealthSpec, InvalidRestartPolicy, RestartPolicy, WorkspaceSpec};
+pub use start::{SUPERVISOR_LOCK, SUPERVISOR_REPORT, Started, start};
+pub use state::{BootRecord, EndRecord, Ending, Exit, Quarantine, State, StateRecord};
 pub use stop_signal::{InvalidStopSignal, StopSignal};
 pub use streams::{Input, Streams};
-pub use warm::{WarmError, WarmRequest, Warmed, warm};
+pub use supervisor::report::causes;
+pub use supervisor::{Supervise, supervise};
+pub use usage::HostUsage;
+pub use warm::{WarmError, WarmRequest, Warmed, warm, warm_machine};
+pub use workspace::{Found, Status, Workspace, WorkspaceError};

@@ -1,6 +1,6 @@
 //! A machine of ours, or one that another process keeps for us.
 
-use engine::Ended;
+use engine::{ControlError, Ended, Link};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
@@ -44,6 +44,36 @@ impl Lent {
 }
 
 impl Machine {
+    /// Its process, if it is ours.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Own(machine) => machine.pid(),
+            Self::Lent(_) => None,
+        }
+    }
+
+    /// Freezes the virtual CPUs.
+    pub(crate) async fn pause(&mut self) -> Result<(), ControlError> {
+        self.own().pause().await
+    }
+
+    /// Lets them run again.
+    pub(crate) async fn resume(&mut self) -> Result<(), ControlError> {
+        self.own().resume().await
+    }
+
+    /// Plugs the network device in or out.
+    pub(crate) async fn set_network(&mut self, link: Link) -> Result<(), ControlError> {
+        self.own().set_network(link).await
+    }
+
+    fn own(&mut self) -> &mut engine::Machine {
+        match self {
+            Self::Own(machine) => machine,
+            Self::Lent(_) => unreachable!("only one-shot runs use a machine that is lent"),
+        }
+    }
+
     /// Waits for the machine's end. Cancel-safe: it may be called again.
     pub(crate) async fn ended(&mut self) -> Ended {
         match self {

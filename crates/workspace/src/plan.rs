@@ -2,21 +2,20 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use engine::{
     Accelerator, Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Requested, Saved, Start,
     UserNetwork, VmSpec,
 };
 use home::Home;
-use image::Image;
 use kernel::{Kernel, Kernels, Release};
-use template::{KeyParts, Template, TemplateKey, Templates};
+use template::{Budget, KeyParts, Template, TemplateKey, Templates};
 
 use crate::BootError;
-use crate::boot::{Booted, GuestSide, IMAGE_DISK, StartKind, WRITABLE_DISK, launch};
+use crate::boot::{Booted, ConsoleSink, GuestSide, IMAGE_DISK, Ready, WRITABLE_DISK, launch};
 use crate::disk::{DiskSize, blank_name, scratch_copy, scratch_disk};
 use crate::initramfs::initramfs;
-use crate::root::chain_id;
 use crate::spare::claim;
 
 /// What a machine is to be, in the user's terms.
@@ -46,6 +45,27 @@ pub enum Network {
     Isolated,
 }
 
+impl std::fmt::Display for Network {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::User => "user",
+            Self::Isolated => "isolated",
+        })
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "user" => Ok(Self::User),
+            "isolated" => Ok(Self::Isolated),
+            _ => Err(format!("`{text}` is neither `user` nor `isolated`")),
+        }
+    }
+}
+
 /// A machine that can be started: from a template if there is one, else from power-on.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -72,8 +92,13 @@ pub(crate) enum WritableDisk {
 }
 
 impl Plan {
-    /// Finds everything that `settings` name. `root` is the root file system of `image`.
-    pub(crate) fn new(home: &Home, settings: &Machine, image: &Image, root: File) -> Result<Self, BootError> {
+    /// Finds everything that `settings` name. `root` is the root file system with the chain ID `root_id`.
+    pub(crate) fn new(
+        home: &Home,
+        settings: &Machine,
+        root: File,
+        root_id: String,
+    ) -> Result<Self, BootError> {
         let acceleration = settings.acceleration.choose()?;
         if let Some(problem) = &acceleration.problem {
             tracing::info!("using translation (tcg): {problem}");
@@ -96,27 +121,38 @@ impl Plan {
             network,
             disk_size: settings.disk_size,
             root,
-            root_id: chain_id(image),
+            root_id,
         })
     }
 
-    /// The key of the template that a scratch machine can be restored from; `None` if it cannot be told.
-    pub(crate) fn template_key(&self) -> Option<TemplateKey> {
+    /// The key of the template that a scratch machine can be restored from: one with this image mounted on a
+    /// blank disk. `None` if it cannot be told.
+    pub(crate) fn image_template(&self) -> Option<TemplateKey> {
+        self.key(Durability::Scratch, &self.root_id, &blank_name(self.disk_size))
+    }
+
+    /// The key of the template that a machine with any image and any disk can be restored from: one whose agent
+    /// answers, and which has not looked at its disks. `None` if it cannot be told.
+    pub(crate) fn machine_template(&self) -> Option<TemplateKey> {
+        self.key(Durability::Durable, "", "")
+    }
+
+    fn key(&self, writable: Durability, root: &str, disk: &str) -> Option<TemplateKey> {
         let told = || {
-            let disk = (self.root.try_clone()?, Durability::Scratch);
+            let writable = (self.root.try_clone()?, writable);
             // Kernel and initramfs are told by their contents, wherever the state directory is.
             let start = Start::Boot {
                 kernel: file_name(&self.kernel),
                 initramfs: file_name(&self.initramfs),
                 memory: Memory::Private,
             };
-            let machine = engine::fingerprint(&self.spec(start, disk)?)?;
+            let machine = engine::fingerprint(&self.spec(start, writable)?)?;
             let parts = KeyParts {
                 machine: &machine,
                 kernel: &self.kernel_digest,
                 initramfs: &file_name(&self.initramfs).display().to_string(),
-                root: &self.root_id,
-                disk: &blank_name(self.disk_size),
+                root,
+                disk,
             };
             std::io::Result::Ok(parts.key())
         };
@@ -130,15 +166,17 @@ impl Plan {
     }
 
     /// Starts the machine and waits until its agent answers. A template that does not work is thrown away,
-    /// and the machine boots.
+    /// and the machine boots. `sink` hears the console.
     pub(crate) async fn start(
         &self,
         disk: WritableDisk,
         template: Option<Template>,
+        sink: Option<ConsoleSink>,
     ) -> Result<Booted, BootError> {
+        let sink = sink.map(|sink| Arc::new(Mutex::new(sink)));
         if let Some(template) = template {
             let key = template.key.clone();
-            match self.restore(template).await {
+            match self.restore(template, &disk, again(sink.as_ref())).await {
                 Ok(restored) => return Ok(restored),
                 Err(error) => {
                     let reason = &error as &dyn std::error::Error;
@@ -151,32 +189,59 @@ impl Plan {
             WritableDisk::Scratch => (scratch_disk(&self.home, self.disk_size)?, Durability::Scratch),
             WritableDisk::Kept(disk) => (disk, Durability::Durable),
         };
-        let guest = GuestSide { network: self.network, writable: disk.1, start: StartKind::Boot };
+        let guest = self.guest_side(disk.1, None);
         let spec = self.spec(self.power_on(Memory::Private), disk).map_err(BootError::Disks)?;
-        launch(spec, guest).await
+        launch(spec, guest, again(sink.as_ref())).await
+    }
+
+    /// The machine's template, if there is one.
+    pub(crate) fn find_machine_template(&self, budget: Budget) -> Option<Template> {
+        let key = self.machine_template().filter(|_| budget != Budget::Off)?;
+        Templates::open(&self.home).find(&key)
     }
 
     /// Takes the spare for the template `key`, if one waits.
     pub(crate) async fn claim_spare(&self, key: &TemplateKey) -> Option<Booted> {
-        let writable = Durability::Scratch;
-        let guest = GuestSide { network: self.network, writable, start: StartKind::Restore };
-        claim(&self.home, key, guest).await
+        claim(&self.home, key, self.guest_side(Durability::Scratch, Some(key.clone()))).await
     }
 
     /// Starts a machine that can be saved: its memory and its disk are these files.
-    pub(crate) async fn boot_to_save(&self, disk: File, memory: File) -> Result<Booted, BootError> {
-        let writable = Durability::Scratch;
-        let guest = GuestSide { network: self.network, writable, start: StartKind::Boot };
+    pub(crate) async fn boot_to_save(
+        &self,
+        disk: File,
+        writable: Durability,
+        memory: File,
+    ) -> Result<Booted, BootError> {
         let spec = self.spec(self.power_on(Memory::File(memory)), (disk, writable));
-        launch(spec.map_err(BootError::Disks)?, guest).await
+        launch(spec.map_err(BootError::Disks)?, self.guest_side(writable, None), None).await
     }
 
-    async fn restore(&self, template: Template) -> Result<Booted, BootError> {
-        let writable = Durability::Scratch;
-        let disk = scratch_copy(&self.home, &template.disk).map_err(BootError::Disks)?;
+    async fn restore(
+        &self,
+        template: Template,
+        disk: &WritableDisk,
+        sink: Option<ConsoleSink>,
+    ) -> Result<Booted, BootError> {
+        let disk = match disk {
+            WritableDisk::Scratch => {
+                (scratch_copy(&self.home, &template.disk).map_err(BootError::Disks)?, Durability::Scratch)
+            }
+            WritableDisk::Kept(disk) => (disk.try_clone().map_err(BootError::Disks)?, Durability::Durable),
+        };
         let start = Start::Restore(Saved { memory: template.memory, state: template.state });
-        let guest = GuestSide { network: self.network, writable, start: StartKind::Restore };
-        launch(self.spec(start, (disk, writable)).map_err(BootError::Disks)?, guest).await
+        let guest = self.guest_side(disk.1, Some(template.key));
+        launch(self.spec(start, disk).map_err(BootError::Disks)?, guest, sink).await
+    }
+
+    /// What a guest that starts so is, and has to be told.
+    fn guest_side(&self, writable: Durability, template: Option<TemplateKey>) -> GuestSide {
+        // Only a template for scratch machines has the image mounted.
+        let ready = match (&template, writable) {
+            (None, _) => Ready::Nothing,
+            (Some(_), Durability::Durable) => Ready::Machine,
+            (Some(_), Durability::Scratch) => Ready::Root,
+        };
+        GuestSide { accelerator: self.accelerator, template, network: self.network, writable, ready }
     }
 
     fn power_on(&self, memory: Memory) -> Start {
@@ -201,6 +266,12 @@ impl Plan {
             agent_port: proto::PORT_NAME,
         })
     }
+}
+
+/// The same sink once more, for the next attempt to start.
+fn again(sink: Option<&Arc<Mutex<ConsoleSink>>>) -> Option<ConsoleSink> {
+    let sink = Arc::clone(sink?);
+    Some(Box::new(move |bytes| sink.lock().expect("no holder panics")(bytes)))
 }
 
 fn file_name(path: &Path) -> PathBuf {

@@ -42,6 +42,11 @@ pub(crate) fn root_file_system(
     Ok(File::open(&path)?)
 }
 
+/// The root file system with this chain ID, if it is there.
+pub(crate) fn open_root(home: &Home, chain_id: &str) -> std::io::Result<Option<File>> {
+    open(&home.rootfs().join(format!("{chain_id}.erofs")))
+}
+
 /// What identifies the root file system of `image`: its chain ID, in hexadecimal.
 pub(crate) fn chain_id(image: &Image) -> String {
     let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.bytes()).collect();

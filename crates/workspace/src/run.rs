@@ -7,12 +7,13 @@
 //!
 //! Unless the workspace is kept, its disk has no name, so nothing is left of a run however it ends.
 
+mod kept;
 mod running;
 
 use std::time::Duration;
 
 use home::{Home, Name};
-use image::Image;
+use image::{Image, Store};
 use proto::{Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
@@ -20,10 +21,15 @@ use tokio::sync::mpsc;
 use crate::agent::AgentError;
 use crate::boot::{Booted, StartKind};
 use crate::plan::{Plan, WritableDisk};
-use crate::record::{Keep, KeepError, WorkspaceRecord, exists};
-use crate::root::{RootError, root_file_system};
+use crate::record::{KeepError, exists};
+use crate::root::{RootError, chain_id, root_file_system};
+use crate::service::{Service, ServiceError};
+use crate::spec::WorkspaceSpec;
 use crate::streams::Streams;
-use crate::{BootError, CommandError, InvalidStopSignal, MachineSettings, Overrides, StopSignal, command};
+use crate::{
+    BootError, CommandError, InvalidStopSignal, MachineId, MachineSettings, Overrides, StopSignal, command,
+};
+use kept::KeptRun;
 use running::Running;
 
 /// What to run.
@@ -58,13 +64,28 @@ pub struct RunRequest {
 }
 
 /// What happens to a run's workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Afterwards {
     /// It is gone with the run.
     #[default]
     Remove,
-    /// It stays.
-    Keep,
+    /// It stays, and is what this says.
+    Keep(Box<KeptWorkspace>),
+}
+
+/// What a run's workspace is when it stays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptWorkspace {
+    pub(crate) spec: WorkspaceSpec,
+    pub(crate) service: Service,
+}
+
+impl KeptWorkspace {
+    /// One with these settings, whose later starts start the service that they name.
+    pub fn new(spec: WorkspaceSpec, image: &Image, store: &Store) -> Result<Self, ServiceError> {
+        let service = Service::resolve(&spec, image, store)?;
+        Ok(Self { spec, service })
+    }
 }
 
 /// Whether a run may start in a spare.
@@ -177,7 +198,7 @@ pub struct PreparedRun {
     disk: WritableDisk,
     template: Option<Template>,
     template_use: TemplateUse,
-    kept: Option<Keep>,
+    kept: Option<KeptRun>,
     command: Command,
     request: RunRequest,
 }
@@ -218,34 +239,32 @@ pub fn prepare(
     let root =
         root_file_system(home, &request.image, &mut |bytes| observe(Step::Converting { bytes, total }))
             .map_err(|source| RunError::Root { image: image.clone(), source })?;
-    let plan = Plan::new(home, &request.machine, &request.image, root)?;
+    let plan = Plan::new(home, &request.machine, root, chain_id(&request.image))?;
     let (template, template_use) = find_template(home, &request, &plan);
-    let (kept, disk) = match request.afterwards {
+    let (kept, disk) = match &request.afterwards {
         Afterwards::Remove => (None, WritableDisk::Scratch),
-        Afterwards::Keep => {
-            let record = WorkspaceRecord {
-                image,
-                image_digest: request.image.manifest_digest.to_string(),
-                created_at: jiff::Timestamp::now(),
-            };
-            let (kept, disk) = Keep::create(home, &request.name, &record, request.machine.disk_size)?;
+        Afterwards::Keep(wanted) => {
+            let (kept, disk) = KeptRun::make(home, &request, wanted)?;
             (Some(kept), WritableDisk::Kept(disk))
         }
     };
     Ok(PreparedRun { plan, disk, template, template_use, kept, command, request })
 }
 
-fn image_stop_signal(image: &Image) -> Result<Option<StopSignal>, InvalidStopSignal> {
+pub(crate) fn image_stop_signal(image: &Image) -> Result<Option<StopSignal>, InvalidStopSignal> {
     let config = image.config.config().as_ref();
     config.and_then(|config| config.stop_signal().as_deref()).map(str::parse).transpose()
 }
 
 /// The template to start from, if there is one. A kept workspace's disk is not a template's copy.
 fn find_template(home: &Home, request: &RunRequest, plan: &Plan) -> (Option<Template>, TemplateUse) {
-    if request.templates == Budget::Off || request.afterwards == Afterwards::Keep {
+    if request.templates == Budget::Off {
         return (None, TemplateUse::None);
     }
-    let Some(key) = plan.template_key() else { return (None, TemplateUse::None) };
+    if request.afterwards != Afterwards::Remove {
+        return (plan.find_machine_template(request.templates), TemplateUse::None);
+    }
+    let Some(key) = plan.image_template() else { return (None, TemplateUse::None) };
     match Templates::open(home).find(&key) {
         Some(template) => (Some(template), TemplateUse::Restored),
         None => (None, TemplateUse::Wanted),
@@ -274,14 +293,20 @@ impl PreparedRun {
             signal = ending_signal(&mut controls) => return Ok(Finished::Interrupted(signal)),
         };
         let request = self.request;
-        let set_up = booted.set_up(request.hostname.as_deref().unwrap_or(request.name.as_str()));
+        let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
+        let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());
+        let set_up = booted.set_up(hostname, machine_id.bytes());
         let process = booted.agent.spawn(self.command);
         let mut running = Running::new(booted, process, streams, &request);
-        let finished = running.drive(set_up, &mut controls, observe).await?;
-        let ended = running.end(&request, &finished).await;
-        // Until here nobody else may use the workspace's disk.
-        drop(self.kept);
-        ended.map(|()| finished)
+        let finished = running.drive(set_up, &mut controls, observe).await;
+        let outcome = match finished {
+            Ok(finished) => running.end(&request, &finished).await.map(|()| finished),
+            Err(error) => Err(error),
+        };
+        if let Some(kept) = self.kept {
+            kept.finish(&outcome);
+        }
+        outcome
     }
 }
 
@@ -292,7 +317,7 @@ async fn start(
     template: Option<Template>,
     spares: Spares,
 ) -> Result<Booted, BootError> {
-    if let (Some(template), Spares::Use) = (&template, spares)
+    if let (Some(template), Spares::Use, WritableDisk::Scratch) = (&template, spares, &disk)
         && let Some(spare) = plan.claim_spare(&template.key).await
     {
         tracing::info!("starting in a spare");
@@ -300,7 +325,7 @@ async fn start(
     }
     let how = if template.is_some() { "restoring a template" } else { "booting" };
     tracing::info!("{how}");
-    plan.start(disk, template).await
+    plan.start(disk, template, None).await
 }
 
 async fn ending_signal(controls: &mut mpsc::UnboundedReceiver<Control>) -> i32 {

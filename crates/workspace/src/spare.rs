@@ -34,7 +34,7 @@ use crate::agent::Agent;
 use crate::boot::{Booted, GuestSide, Released, StartKind, listen};
 use crate::machine::{Lent, Machine};
 use crate::plan::{Plan, WritableDisk};
-use crate::root::root_file_system;
+use crate::root::{chain_id, root_file_system};
 use crate::warm::{WarmError, WarmRequest, warm_up};
 
 /// A keeper that is there answers at once.
@@ -73,12 +73,12 @@ pub async fn keep_spare(
     claimed: impl FnOnce(),
 ) -> Result<Kept, WarmError> {
     let root = root_file_system(home, &request.image, &mut |_| ())?;
-    let plan = Plan::new(home, &request.machine, &request.image, root)?;
-    let key = plan.template_key().ok_or(WarmError::NoKey)?;
+    let plan = Plan::new(home, &request.machine, root, chain_id(&request.image))?;
+    let key = plan.image_template().ok_or(WarmError::NoKey)?;
     let Some(place) = Place::take(home, &key, limits.number)? else { return Ok(Kept::NotNeeded) };
     let template = Templates::open(home).find(&key).filter(|_| host_can_spare());
     let Some(template) = template else { return Ok(Kept::NotNeeded) };
-    let booted = plan.start(WritableDisk::Scratch, Some(template)).await?;
+    let booted = plan.start(WritableDisk::Scratch, Some(template), None).await?;
     if booted.start_kind() != StartKind::Restore {
         return Ok(Kept::NotNeeded);
     }
@@ -174,7 +174,7 @@ async fn try_claim(home: &Home, key: &TemplateKey, guest: GuestSide) -> io::Resu
     let keeper = UnixStream::from_std(keeper)?;
     let Some([agent, console]) = receive_descriptors(&keeper).await? else { return Ok(None) };
     let agent = stream(agent)?;
-    let (descriptors, console) = listen(&agent, stream(console)?)?;
+    let (descriptors, console) = listen(&agent, stream(console)?, None)?;
     let agent = Agent::connect(agent, CLAIM_DEADLINE).await.map_err(io::Error::other)?;
     let machine = Machine::Lent(Lent::new(keeper));
     Ok(Some(Booted { machine, agent, console, guest, descriptors }))

@@ -25,6 +25,15 @@ impl StopSignal {
     }
 }
 
+impl std::fmt::Display for StopSignal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match nix::sys::signal::Signal::try_from(self.0) {
+            Ok(signal) => formatter.pad(signal.as_str()),
+            Err(_) => formatter.pad(&self.0.to_string()),
+        }
+    }
+}
+
 impl FromStr for StopSignal {
     type Err = InvalidStopSignal;
 
@@ -56,6 +65,7 @@ mod tests {
             [("SIGTERM", 15), ("quit", 3), ("9", 9), ("SIGRTMIN+3", 37), ("RTMIN", 34), ("WINCH", 28)]
         {
             assert_eq!(text.parse(), Ok(StopSignal(number)), "{text}");
+            assert_eq!(StopSignal(number).to_string().parse(), Ok(StopSignal(number)), "{text}");
         }
         for bad in ["", "0", "65", "-1", "SIGNOTHING", "SIGRTMIN+99", "SIGRTMIN+2147483647"] {
             assert!(bad.parse::<StopSignal>().is_err(), "{bad}");

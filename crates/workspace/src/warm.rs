@@ -3,20 +3,23 @@
 //! What is run in it is the image's own and knows nothing of any user: a run's command, environment and
 //! randomness arrive after the restore.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use engine::SaveError;
+use engine::{Durability, SaveError};
 use home::{Home, LockError};
 use image::Image;
 use proto::{Command, Stdio};
-use template::{Budget, TemplateError, TemplateKey, Templates};
+use template::{Budget, Making, TemplateError, TemplateKey, Templates};
 
 use crate::agent::{Agent, Process};
 use crate::boot::Booted;
 use crate::disk::{DiskError, fill_blank};
 use crate::machine::Machine;
+use crate::name::random_bytes;
 use crate::plan::Plan;
-use crate::root::{RootError, root_file_system};
+use crate::root::{RootError, chain_id, root_file_system};
 use crate::{BootError, MachineSettings};
 
 /// How long one process that only warms the machine up may take.
@@ -25,6 +28,9 @@ const WARM_UP_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a guest may take to see that its network is up: the kernel tells of links once a second. Copies of
 /// one that was saved before would not see it at first either.
 const SETTLING: Duration = Duration::from_millis(1200);
+
+/// The size of a disk that nobody reads, in bytes.
+const PLACEHOLDER: u64 = 1 << 20;
 
 /// A template to make.
 #[derive(Debug)]
@@ -86,29 +92,74 @@ pub async fn warm(home: &Home, request: &WarmRequest) -> Result<Warmed, WarmErro
         return Err(WarmError::Off);
     }
     let root = root_file_system(home, &request.image, &mut |_| ())?;
-    let plan = Plan::new(home, &request.machine, &request.image, root)?;
-    let key = plan.template_key().ok_or(WarmError::NoKey)?;
-    let templates = Templates::open(home);
-    let Some(making) = templates.begin(&key)? else { return Ok(Warmed::AlreadyThere(key)) };
+    let plan = Plan::new(home, &request.machine, root, chain_id(&request.image))?;
+    let key = plan.image_template().ok_or(WarmError::NoKey)?;
+    let Some(making) = Templates::open(home).begin(&key)? else { return Ok(Warmed::AlreadyThere(key)) };
 
     fill_blank(home, request.machine.disk_size, &making.disk)?;
-    let booting = plan.boot_to_save(making.disk.try_clone()?, making.memory.try_clone()?);
-    let Booted { machine, agent, .. } = ready(booting.await?).await?;
-    agent.leave();
-    let Machine::Own(machine) = machine else { unreachable!("a machine that was booted is our own") };
-    machine.save(&making.state).await?;
+    let booted = boot(&plan, &making, Durability::Scratch).await?;
+    booted.set_up("localhost", random_bytes()).await?;
+    warm_up(&booted.agent).await;
     let name = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
-    making.finish(&name, request.budget)?;
-    templates.trim(request.budget)?;
+    save(home, booted, making, &name, request.budget).await?;
     Ok(Warmed::Made(key))
 }
 
-/// Mounts, connects, and runs first processes.
-async fn ready(booted: Booted) -> Result<Booted, BootError> {
-    booted.set_up("localhost").await?;
-    warm_up(&booted.agent).await;
-    tokio::time::sleep(SETTLING).await;
-    Ok(booted)
+/// Makes the template for workspaces on such a machine, whatever their images and disks, unless it is there.
+///
+/// It must be driven on a thread that lives until the template is made.
+pub async fn warm_machine(
+    home: &Home,
+    machine: &MachineSettings,
+    budget: Budget,
+) -> Result<Warmed, WarmError> {
+    if budget == Budget::Off {
+        return Err(WarmError::Off);
+    }
+    // Its disks are only looked at when a file system is mounted, so anything may stand for them.
+    let plan = Plan::new(home, machine, placeholder(home)?, String::new())?;
+    let key = plan.machine_template().ok_or(WarmError::NoKey)?;
+    let Some(making) = Templates::open(home).begin(&key)? else { return Ok(Warmed::AlreadyThere(key)) };
+
+    making.disk.set_len(PLACEHOLDER)?;
+    let booted = boot(&plan, &making, Durability::Durable).await?;
+    if let Some(connected) = booted.connect() {
+        connected.await.map_err(BootError::Setup)?;
+    }
+    save(home, booted, making, "", budget).await?;
+    Ok(Warmed::Made(key))
+}
+
+/// A disk that nobody reads.
+fn placeholder(home: &Home) -> std::io::Result<File> {
+    let disk = tempfile::tempfile_in(home.tmp())?;
+    disk.set_len(PLACEHOLDER)?;
+    // QEMU takes no descriptor that could do more than the guest may.
+    File::open(format!("/proc/self/fd/{}", disk.as_raw_fd()))
+}
+
+async fn boot(plan: &Plan, making: &Making, writable: Durability) -> Result<Booted, WarmError> {
+    let (disk, memory) = (making.disk.try_clone()?, making.memory.try_clone()?);
+    Ok(plan.boot_to_save(disk, writable, memory).await?)
+}
+
+async fn save(
+    home: &Home,
+    booted: Booted,
+    making: Making,
+    name: &str,
+    budget: Budget,
+) -> Result<(), WarmError> {
+    if booted.guest.network.is_some() {
+        tokio::time::sleep(SETTLING).await;
+    }
+    let Booted { machine, agent, .. } = booted;
+    agent.leave();
+    let Machine::Own(machine) = machine else { unreachable!("a machine that was booted is our own") };
+    machine.save(&making.state).await?;
+    making.finish(name, budget)?;
+    Templates::open(home).trim(budget)?;
+    Ok(())
 }
 
 /// Runs what most commands touch: the loader and the library of whatever shell there is. An image that has

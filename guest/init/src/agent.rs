@@ -15,7 +15,7 @@ use crate::outbox::Outbox;
 use crate::process::Process;
 use crate::root::MountedRoot;
 use crate::streams::Read;
-use crate::{network, root, say, shutdown};
+use crate::{identity, network, root, say, shutdown};
 
 /// busybox's and sysvinit's ways to ask the first process for an end; Ctrl-Alt-Del arrives as SIGINT.
 const WAYS_DOWN: [i32; 5] = [libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGINT, libc::SIGPWR];
@@ -170,6 +170,7 @@ impl Agent {
                 let outcome = network::connect(&wanted).and_then(|()| self.etc.show_network(&wanted));
                 self.answer(outcome);
             }
+            ToGuest::SetClock { clock } => self.outbox.send(&ToHost::Done(identity::set_clock(clock))),
             ToGuest::ShutDown { grace } => self.shut_down(grace),
             ToGuest::Spawn { process, command } => self.spawn(process, &command),
             ToGuest::Input { process, data } => self.take_input(process, data),

@@ -61,7 +61,7 @@ impl Etc {
     /// Becomes the machine that the host describes.
     pub(crate) fn identify(&mut self, identity: &Identity) -> Result<(), String> {
         // What the host said of the time grows old.
-        set_clock(identity)?;
+        set_clock(identity.clock)?;
         add_entropy(identity.seed).map_err(failed("seed the random number generator"))?;
         rustix::system::sethostname(identity.hostname.as_bytes())
             .map_err(|error| format!("failed to set the host name: {error}"))?;
@@ -109,11 +109,9 @@ fn ensure_file(path: &str) -> std::io::Result<()> {
     std::fs::write(path, "")
 }
 
-fn set_clock(identity: &Identity) -> Result<(), String> {
-    let time = Timespec {
-        tv_sec: identity.clock.as_secs().cast_signed(),
-        tv_nsec: identity.clock.subsec_nanos().into(),
-    };
+/// Sets the wall clock to this time since the Unix epoch.
+pub(crate) fn set_clock(clock: std::time::Duration) -> Result<(), String> {
+    let time = Timespec { tv_sec: clock.as_secs().cast_signed(), tv_nsec: clock.subsec_nanos().into() };
     rustix::time::clock_settime(ClockId::Realtime, time)
         .map_err(|error| format!("failed to set the clock: {error}"))
 }

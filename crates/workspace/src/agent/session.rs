@@ -29,6 +29,13 @@ pub(super) struct Tracked {
     output_credit: [u32; 2],
 }
 
+impl Drop for Tracked {
+    /// Whoever waits for room in its input need not wait any longer.
+    fn drop(&mut self) {
+        self.input_credit.close();
+    }
+}
+
 /// Reads until the guest has greeted.
 pub(super) async fn greeting(
     reader: &mut (impl AsyncRead + Unpin),

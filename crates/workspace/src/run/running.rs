@@ -195,7 +195,7 @@ impl Running {
     /// Ends the machine: at once if nothing of it is kept.
     pub(super) async fn end(self, request: &RunRequest, finished: &Finished) -> Result<(), RunError> {
         tracing::debug!("ending the machine");
-        if request.afterwards == Afterwards::Remove {
+        if matches!(request.afterwards, Afterwards::Remove) {
             self.booted.machine.kill_soon();
             return Ok(());
         }
@@ -216,14 +216,5 @@ impl Running {
 }
 
 fn machine_ended(ended: &engine::Ended, booted: &Booted) -> RunError {
-    RunError::MachineEnded(match ended {
-        engine::Ended::PoweredOff => "the guest switched itself off".to_owned(),
-        engine::Ended::Reset => {
-            let console = booted.console.lock().expect("no holder panics").last_lines(5);
-            format!("the guest restarted or its kernel panicked; its last words: {}", console.join(" / "))
-        }
-        engine::Ended::Died { status, last_words } => {
-            format!("its process ended ({status}) {}", last_words.join(" / "))
-        }
-    })
+    RunError::MachineEnded(booted.why_ended(ended))
 }

@@ -1,0 +1,222 @@
+//! `status`: everything known about workspaces.
+
+use std::os::unix::fs::MetadataExt;
+
+use home::Name;
+use jiff::Timestamp;
+use serde::Serialize;
+use workspace::{
+    BootRecord, EndRecord, Health, HostUsage, MachineId, Quarantine, RestartPolicy, Service, State, Status,
+    Workspace, WorkspaceSpec,
+};
+
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::{self, Failure};
+use crate::output::{self, Format};
+use crate::pull::open_home;
+use crate::time::age;
+
+/// Show everything known about workspaces
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  microagent status web
+  microagent status --spec web > workspace.yaml      # for create --file
+  microagent status --json web | jq '.[0].state'")]
+pub(crate) struct StatusArgs {
+    /// The workspaces
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<Name>,
+    /// Print the settings alone, as `create --file` takes them
+    #[arg(long)]
+    spec: bool,
+}
+
+/// An entry of `status --json`; a contract.
+#[derive(Serialize)]
+struct Document {
+    name: Name,
+    id: MachineId,
+    state: State,
+    since: Timestamp,
+    created_at: Timestamp,
+    image: String,
+    image_digest: String,
+    supervisor_pid: Option<u32>,
+    machine_pid: Option<u32>,
+    acceleration: Option<String>,
+    template: Option<String>,
+    health: Option<Health>,
+    trouble: Option<String>,
+    restarts: u32,
+    boot: Option<BootRecord>,
+    last_end: Option<EndRecord>,
+    quarantine: Option<Quarantine>,
+    cpu_percent: Option<f64>,
+    memory: Option<u64>,
+    disk: Disk,
+    service: Service,
+    spec: WorkspaceSpec,
+}
+
+/// A workspace's disk, in bytes.
+#[derive(Serialize)]
+struct Disk {
+    path: String,
+    size: u64,
+    allocated: u64,
+}
+
+pub(crate) fn status(global: &Global, args: &StatusArgs) -> Result<Exit, Failure> {
+    let home = open_home(global)?;
+    let mut exit = Exit::Success;
+    let mut documents = Vec::new();
+    for name in &args.names {
+        let found = Workspace::find(&home, name);
+        match found.and_then(|workspace| workspace.status().map(|status| document(&workspace, status))) {
+            Ok(document) => documents.push(document),
+            Err(error) => exit = failure::print(&Failure::workspace(&error), global.format()),
+        }
+    }
+    match global.format() {
+        Format::Json if args.spec => {
+            output::json(&documents.iter().map(|document| &document.spec).collect::<Vec<_>>());
+        }
+        Format::Json => output::json(&documents),
+        Format::Text => {
+            for (index, document) in documents.iter().enumerate() {
+                if index > 0 {
+                    output::data(if args.spec { "---" } else { "" });
+                }
+                if args.spec { print_spec(document) } else { print(document) }
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn document(workspace: &Workspace, status: Status) -> Document {
+    let usage = HostUsage::of(&status);
+    let path = workspace.disk();
+    let disk = std::fs::metadata(&path).ok();
+    let boot = status.facts.boot;
+    let live = status.live;
+    Document {
+        name: status.name,
+        id: status.record.id,
+        state: status.state,
+        since: status.since,
+        created_at: status.record.created_at,
+        image: status.record.image,
+        image_digest: status.record.image_digest,
+        supervisor_pid: live.as_ref().map(|live| live.supervisor),
+        machine_pid: live.as_ref().and_then(|live| live.machine),
+        acceleration: boot.as_ref().and_then(|boot| boot.acceleration).map(|kind| kind.to_string()),
+        template: boot.as_ref().and_then(|boot| boot.template.clone()),
+        health: live.as_ref().and_then(|live| live.health),
+        trouble: live.and_then(|live| live.trouble),
+        restarts: status.facts.restarts,
+        boot,
+        last_end: status.facts.end,
+        quarantine: status.facts.quarantine,
+        cpu_percent: usage.map(|usage| usage.cpu_percent),
+        memory: usage.map(|usage| usage.memory),
+        disk: Disk {
+            path: path.display().to_string(),
+            size: disk.as_ref().map_or(0, std::fs::Metadata::len),
+            allocated: disk.map_or(0, |disk| disk.blocks() * 512),
+        },
+        service: status.record.service,
+        spec: status.record.spec,
+    }
+}
+
+fn print_spec(document: &Document) {
+    let text = serde_yaml_ng::to_string(&document.spec).expect("settings are plain data");
+    output::data(text.trim_end());
+}
+
+fn print(document: &Document) {
+    let line = |label: &str, value: &str| output::data(&format!("{label:<14}{value}"));
+    let optional = |label: &str, value: Option<String>| {
+        if let Some(value) = value {
+            line(label, &value);
+        }
+    };
+    let spec = &document.spec;
+    line("Name", document.name.as_str());
+    line("State", &format!("{}, for {}", document.state, age(document.since)));
+    optional("Health", document.health.map(|health| health.to_string()));
+    optional("Trouble", document.trouble.clone());
+    optional("Quarantine", document.quarantine.as_ref().map(|quarantine| quarantine.reason.clone()));
+    line("Image", &document.image);
+    line("Digest", &document.image_digest);
+    line("Service", &words(&document.service.argv));
+    line("Created", &format!("{:.0}", document.created_at));
+    optional("Last end", document.last_end.as_ref().map(ending));
+    line("Machine", &format!("{} CPUs, {} memory, network {}", spec.cpus, spec.memory, spec.network));
+    optional("Runs on", runs_on(document));
+    let disk = &document.disk;
+    line(
+        "Disk",
+        &format!("{}, of which {} are taken", output::size(disk.size), output::size(disk.allocated)),
+    );
+    let restart = (spec.restart != RestartPolicy::No)
+        .then(|| format!("{}; {} so far", spec.restart, document.restarts));
+    optional("Restart", restart);
+    let usage = document.memory.map(output::size).zip(document.cpu_percent);
+    optional("Usage", usage.map(|(memory, cpu)| format!("CPU {cpu:.1}%, host memory {memory}")));
+    optional(
+        "Processes",
+        document.supervisor_pid.map(|supervisor| match document.machine_pid {
+            Some(machine) => format!("supervisor {supervisor}, machine {machine}"),
+            None => format!("supervisor {supervisor}"),
+        }),
+    );
+    for (name, value) in &spec.labels {
+        line("Label", &format!("{name}={value}"));
+    }
+}
+
+fn runs_on(document: &Document) -> Option<String> {
+    let acceleration = document.acceleration.as_ref()?;
+    Some(match &document.template {
+        Some(template) => format!("{acceleration}, from template {template}"),
+        None => format!("{acceleration}, booted"),
+    })
+}
+
+fn ending(end: &EndRecord) -> String {
+    let how = match end.how {
+        workspace::Ending::Halted => "halted",
+        workspace::Ending::Stopped => "stopped",
+        workspace::Ending::Killed => "killed",
+        workspace::Ending::Failed => "failed",
+    };
+    let exit = end.exit.map(|exit| match exit {
+        workspace::Exit::Code(code) => format!(", its service with exit code {code}"),
+        workspace::Exit::Signal(signal) => format!(", its service by signal {signal}"),
+    });
+    let reason = end.reason.as_ref().map(|reason| format!(": {reason}"));
+    format!("{how} at {:.0}{}{}", end.at, exit.unwrap_or_default(), reason.unwrap_or_default())
+}
+
+/// A command as one would type it.
+fn words(argv: &[String]) -> String {
+    let plain = |word: &String| {
+        !word.is_empty()
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=:,@%+".contains(&byte))
+    };
+    let quoted =
+        |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    argv.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_command_is_shown_as_it_is_typed() {
+        let argv = ["sh", "-c", "echo 'hi'; x", ""].map(str::to_owned);
+        assert_eq!(super::words(&argv), r"sh -c 'echo '\''hi'\''; x' ''");
+    }
+}

@@ -1,0 +1,277 @@
+//! What a workspace is asked to be: the settings of `create`'s flags, and of `workspace.yaml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use engine::{MemorySize, Requested};
+use kernel::Release;
+use serde::{Deserialize, Serialize};
+
+use crate::{DiskSize, MachineSettings, Network, StopSignal};
+
+/// How long a service has to end when nothing else is said; Docker's.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The settings of a workspace. What is absent, the image says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkspaceSpec {
+    /// The image, as Docker names it.
+    pub image: String,
+    /// The service's command; follows the entrypoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Replaces the image's entrypoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
+    /// The service as a line for a shell, in place of command and entrypoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_command: Option<String>,
+    /// `NAME=value` entries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// The working directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// `user[:group]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Whether the service has a terminal.
+    pub tty: bool,
+    /// Whether the service's input stays open.
+    pub interactive: bool,
+    /// The guest's host name; the workspace's name if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Words for people and filters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The guest's memory.
+    #[serde(with = "home::as_text")]
+    pub memory: MemorySize,
+    /// The number of virtual CPUs.
+    pub cpus: u32,
+    /// The size of its disk.
+    #[serde(with = "home::as_text")]
+    pub disk_size: DiskSize,
+    /// Its network.
+    #[serde(with = "home::as_text")]
+    pub network: Network,
+    /// What runs its instructions.
+    #[serde(with = "home::as_text")]
+    pub accel: Requested,
+    /// The release of its kernel; the default kernel if absent.
+    #[serde(with = "home::as_text::optional", skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Release>,
+    /// What happens when the service ends by itself.
+    #[serde(with = "home::as_text")]
+    pub restart: RestartPolicy,
+    /// The signal that asks the service to end.
+    #[serde(with = "home::as_text::optional", skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<StopSignal>,
+    /// How long the service has between being asked to end and its end, in seconds.
+    #[serde(with = "seconds")]
+    pub stop_timeout: Duration,
+    /// How to tell that the service is well; the image's own check if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+}
+
+impl Default for WorkspaceSpec {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            command: Vec::new(),
+            entrypoint: None,
+            service_command: None,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            tty: false,
+            interactive: false,
+            hostname: None,
+            labels: BTreeMap::new(),
+            memory: MemorySize::mebibytes(1024),
+            cpus: 1,
+            disk_size: DiskSize::default(),
+            network: Network::default(),
+            accel: Requested::default(),
+            kernel: None,
+            restart: RestartPolicy::default(),
+            stop_signal: None,
+            stop_timeout: GRACE,
+            health: None,
+        }
+    }
+}
+
+impl WorkspaceSpec {
+    /// The machine's part.
+    pub fn machine(&self) -> MachineSettings {
+        MachineSettings {
+            acceleration: self.accel,
+            cpus: self.cpus,
+            memory: self.memory,
+            kernel: self.kernel.clone(),
+            network: self.network,
+            disk_size: self.disk_size,
+        }
+    }
+}
+
+/// How to tell that a service is well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthSpec {
+    /// A line for a shell; exit code 0 means well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Whether there is no check, whatever the image says.
+    pub disable: bool,
+    /// The time between checks, in seconds.
+    #[serde(with = "seconds::optional", skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+    /// How long a check may take, in seconds.
+    #[serde(with = "seconds::optional", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// How long after the start failures do not count, in seconds.
+    #[serde(with = "seconds::optional", skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<Duration>,
+    /// How many failures in a row mean that it is not well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+}
+
+impl Default for HealthSpec {
+    fn default() -> Self {
+        Self {
+            command: None,
+            disable: false,
+            interval: None,
+            timeout: None,
+            start_period: None,
+            retries: None,
+        }
+    }
+}
+
+/// What happens when a service ends by itself; Docker's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartPolicy {
+    /// Nothing.
+    #[default]
+    No,
+    /// It starts again after a failure, at most so many times in a row if a number is given.
+    OnFailure(Option<u32>),
+    /// It starts again.
+    Always,
+    /// It starts again until it is stopped. There is no daemon whose start would tell this from `Always`.
+    UnlessStopped,
+}
+
+/// A text that is no restart policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a restart policy; choose `no`, `on-failure[:NUMBER]`, `always` or `unless-stopped`")]
+pub struct InvalidRestartPolicy(String);
+
+impl FromStr for RestartPolicy {
+    type Err = InvalidRestartPolicy;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRestartPolicy> {
+        let invalid = || InvalidRestartPolicy(text.to_owned());
+        match text.split_once(':') {
+            None if text == "no" => Ok(Self::No),
+            None if text == "on-failure" => Ok(Self::OnFailure(None)),
+            None if text == "always" => Ok(Self::Always),
+            None if text == "unless-stopped" => Ok(Self::UnlessStopped),
+            Some(("on-failure", number)) => Ok(Self::OnFailure(Some(number.parse().map_err(|_| invalid())?))),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl fmt::Display for RestartPolicy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::No => formatter.write_str("no"),
+            Self::OnFailure(None) => formatter.write_str("on-failure"),
+            Self::OnFailure(Some(number)) => write!(formatter, "on-failure:{number}"),
+            Self::Always => formatter.write_str("always"),
+            Self::UnlessStopped => formatter.write_str("unless-stopped"),
+        }
+    }
+}
+
+/// Durations as seconds, whole or not.
+pub(crate) mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        if value.subsec_nanos() == 0 {
+            serializer.serialize_u64(value.as_secs())
+        } else {
+            serializer.serialize_f64(value.as_secs_f64())
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+
+    pub(crate) mod optional {
+        use super::{Deserialize, Deserializer, Duration, Serializer};
+
+        #[expect(clippy::ref_option, reason = "serde passes fields so")]
+        pub(crate) fn serialize<S: Serializer>(
+            value: &Option<Duration>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match value {
+                Some(value) => super::serialize(value, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            let seconds = Option::<f64>::deserialize(deserializer)?;
+            let duration = |seconds| Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom);
+            seconds.map(duration).transpose()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read_as_they_are_written() {
+        for text in ["no", "on-failure", "on-failure:3", "always", "unless-stopped"] {
+            assert_eq!(text.parse::<RestartPolicy>().unwrap().to_string(), text);
+        }
+        for bad in ["", "never", "on-failure:", "on-failure:x", "always:1"] {
+            assert!(bad.parse::<RestartPolicy>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_spec_survives_its_record() {
+        let spec = WorkspaceSpec {
+            image: "debian:12".to_owned(),
+            stop_timeout: Duration::from_millis(1500),
+            restart: RestartPolicy::OnFailure(Some(3)),
+            health: Some(HealthSpec { interval: Some(Duration::from_secs(2)), ..HealthSpec::default() }),
+            ..WorkspaceSpec::default()
+        };
+        let text = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<WorkspaceSpec>(&text).unwrap(), spec);
+        assert!(serde_json::from_str::<WorkspaceSpec>(r#"{"imgae":"x"}"#).is_err());
+    }
+}

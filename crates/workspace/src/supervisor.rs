@@ -1,0 +1,128 @@
+//! The process that a running workspace has: it owns the machine, the guest's agent and the logs, and answers
+//! on the control socket.
+//!
+//! ```text
+//! start ──lock, pipe──▶ supervisor
+//!   ◀── report ───────── ├── life      boots, ends, restarts; the one owner of the state
+//!                        │    └── leaving   the way down
+//! clients ──socket─────▶ ├── clients   one request each
+//!                        └── proxy     clients that speak to the guest's agent
+//! ```
+//!
+//! It holds the workspace's lock as long as it lives. QEMU ends with it, however it ends.
+
+mod clients;
+mod leaving;
+mod life;
+mod logbook;
+mod proxy;
+pub(crate) mod report;
+mod running;
+mod shared;
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use home::{Exclusive, Home, Name, fault_point};
+use template::Budget;
+
+use crate::control::SOCKET;
+use crate::socket::Socket;
+use crate::workspace::{Workspace, WorkspaceError};
+use life::Life;
+use logbook::Logbook;
+use report::{Failure, Report, Said, causes};
+use shared::Shared;
+
+/// What a supervisor is given by whoever starts it.
+#[derive(Debug)]
+pub struct Supervise {
+    /// The state directory.
+    pub home: Home,
+    /// The workspace.
+    pub name: Name,
+    /// The workspace's lock file, which is locked.
+    pub lock: File,
+    /// Where to say how the start goes.
+    pub report: File,
+    /// How much disk templates may take.
+    pub templates: Budget,
+}
+
+/// Runs the workspace until it ends for good.
+///
+/// It must be driven on a thread that lives until then.
+pub async fn supervise(order: Supervise) {
+    let mut report = Report::new(order.report);
+    // From here on the terminal's signals are not ours. It fails only for a leader of a process group.
+    let _ = rustix::process::setsid();
+    match prepare(&order.home, &order.name, order.lock, order.templates) {
+        Ok(prepared) => prepared.run(report).await,
+        Err(error) => {
+            report.say(&Said::Failed(Failure {
+                kind: "workspace".to_owned(),
+                message: causes(&error),
+                hint: error.hint(),
+            }));
+        }
+    }
+}
+
+/// A supervisor that is about to start the machine.
+struct Prepared {
+    workspace: Workspace,
+    /// Through it the workspace is found whatever it is called meanwhile.
+    directory: File,
+    lock: Exclusive,
+    logs: Logbook,
+    templates: Budget,
+}
+
+fn prepare(home: &Home, name: &Name, lock: File, templates: Budget) -> Result<Prepared, WorkspaceError> {
+    let found = Workspace::find(home, name)?;
+    let io = |source| WorkspaceError::Io { name: name.clone(), source };
+    let directory = File::open(found.directory()).map_err(io)?;
+    let lock = Exclusive::inherited(lock, &found.lock_path());
+    let workspace = found.through(&directory);
+    let logs = Logbook::open(&workspace.logs()).map_err(io)?;
+    Ok(Prepared { workspace, directory, lock, logs, templates })
+}
+
+impl Prepared {
+    async fn run(self, mut report: Report) {
+        fault_point("supervise.prepared");
+        let failed = |error: &std::io::Error| {
+            let message = format!("failed to listen on the control socket: {error}");
+            Said::Failed(Failure { kind: "system".to_owned(), message, hint: None })
+        };
+        let listening = Socket::of(self.workspace.directory(), SOCKET)
+            .and_then(|socket| socket.listen().map(|listener| (socket, listener)));
+        let (socket, listener) = match listening {
+            Ok(listening) => listening,
+            Err(error) => return report.say(&failed(&error)),
+        };
+        let (shared, orders) = Shared::new();
+        let shared = Arc::new(shared);
+        let serving = tokio::spawn(clients::serve(listener, Arc::clone(&shared)));
+        tracing::debug!(descriptor = self.directory.as_raw_fd(), "the supervisor listens");
+        let life = Life {
+            workspace: self.workspace,
+            shared,
+            orders,
+            logs: self.logs,
+            report,
+            templates: self.templates,
+            failure: None,
+            waiters: Vec::new(),
+            enders: Vec::new(),
+        };
+        let last_words = life.live().await;
+        fault_point("supervise.over");
+        // Nobody may find a supervisor that takes no orders any more, nor wait for one.
+        serving.abort();
+        socket.remove();
+        drop(self.lock);
+        last_words.say().await;
+    }
+}

@@ -1,0 +1,129 @@
+//! A supervisor's clients: each connection makes one request, and may go on as another stream.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::proxy;
+use super::shared::Shared;
+use crate::control::{Answered, Asked, ControlError, LONGEST, Reply, Request, VERSION, line, parse};
+use crate::state::State;
+
+/// A client that has something to ask says so at once.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long to wait when no connection can be accepted, as when there are too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves every client that connects, until it is dropped.
+pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    // A client that goes away in the middle has no complaint.
+                    let _ = client(stream, &shared).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a client");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn client(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let Ok(request) = tokio::time::timeout(REQUEST_DEADLINE, read_line(&mut stream)).await else {
+        return Ok(());
+    };
+    match parse::<Asked<Request>>(&request?) {
+        Ok(asked) => answer(asked.request, stream, shared).await,
+        // The version in the answer says it all.
+        Err(error) => say(&mut stream, garbled(&error)).await,
+    }
+}
+
+async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    match request {
+        Request::Status => {
+            let live = Box::new(shared.live());
+            say(&mut stream, Reply::Status(live)).await
+        }
+        Request::Agent => {
+            let Some(agent) = shared.agent.borrow().clone() else {
+                return say(&mut stream, unreachable_guest(shared.live().state)).await;
+            };
+            say(&mut stream, Reply::Done).await?;
+            proxy::serve(stream, agent, shared.agent.subscribe()).await
+        }
+        Request::Console => {
+            if shared.live().state == State::Quarantined {
+                return say(&mut stream, unreachable_guest(State::Quarantined)).await;
+            }
+            say(&mut stream, Reply::Done).await?;
+            show_console(stream, shared).await
+        }
+        request => {
+            let reply = shared.order(request).await;
+            say(&mut stream, reply.unwrap_or_else(|_| over())).await
+        }
+    }
+}
+
+/// What the console said last, and then what it says.
+async fn show_console(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let (screen, mut console) = shared.console();
+    stream.write_all(&screen).await?;
+    let mut byte = [0];
+    loop {
+        tokio::select! {
+            said = console.recv() => match said {
+                Ok(bytes) => stream.write_all(&bytes).await?,
+                // A reader that is too slow misses something, and nobody waits for it.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            read = stream.read(&mut byte) => if read? == 0 {
+                return Ok(());
+            },
+        }
+    }
+}
+
+/// Why the guest's agent cannot be used.
+fn unreachable_guest(state: State) -> Reply {
+    Reply::Failed { kind: "state".to_owned(), message: format!("it is {state}"), hint: None }
+}
+
+fn over() -> Reply {
+    Reply::Failed { kind: "gone".to_owned(), message: "its supervisor ends".to_owned(), hint: None }
+}
+
+fn garbled(error: &ControlError) -> Reply {
+    Reply::Failed { kind: "protocol".to_owned(), message: super::report::causes(error), hint: None }
+}
+
+async fn say(stream: &mut UnixStream, reply: Reply) -> io::Result<()> {
+    stream.write_all(&line(&Answered { microagent: VERSION, reply })).await
+}
+
+/// Reads up to the line's end and not a byte more: what follows belongs to another stream.
+async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        let byte = stream.read_u8().await?;
+        if byte == b'\n' {
+            return Ok(line);
+        }
+        line.push(byte);
+        if line.len() as u64 > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+}
