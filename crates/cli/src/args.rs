@@ -85,7 +85,6 @@ impl Global {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one value of it")]
 pub(crate) enum Verb {
     /// Run a command in a new microVM
     Run(RunArgs),

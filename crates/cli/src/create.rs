@@ -70,9 +70,9 @@ struct Created<'a> {
     name: &'a Name,
 }
 
-pub(crate) fn create(global: &Global, args: CreateArgs) -> Result<Exit, Failure> {
+pub(crate) fn create(global: &Global, args: &CreateArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(workspace::random_name);
-    let spec = spec(&args)?;
+    let spec = spec(args)?;
     let home = open_home(global)?;
     let reference: Reference = spec.image.parse().map_err(|error: image::InvalidReference| {
         Failure::usage(format!("cannot use image `{}`: {error}", spec.image))
@@ -133,7 +133,8 @@ fn spec(args: &CreateArgs) -> Result<WorkspaceSpec, Failure> {
     if spec.image.is_empty() {
         return Err(Failure::usage("no image is named").hint(Some("name one: --image IMAGE")));
     }
-    with_machine(with_service(with_workspace(spec, &args.workspace)?, &args.service)?, &args.machine)
+    let spec = with_service(with_workspace(spec, &args.workspace)?, &args.service)?;
+    Ok(with_machine(spec, &args.machine))
 }
 
 fn read_spec(path: &Path) -> Result<WorkspaceSpec, Failure> {
@@ -162,7 +163,7 @@ pub(crate) fn run_spec(
         tty,
         ..WorkspaceSpec::default()
     };
-    with_machine(with_service(with_workspace(spec, workspace)?, service)?, machine)
+    Ok(with_machine(with_service(with_workspace(spec, workspace)?, service)?, machine))
 }
 
 fn with_workspace(mut spec: WorkspaceSpec, args: &WorkspaceArgs) -> Result<WorkspaceSpec, Failure> {
@@ -214,12 +215,12 @@ fn with_service(mut spec: WorkspaceSpec, args: &ServiceArgs) -> Result<Workspace
 }
 
 /// Only what was typed: a flag's default does not change a file's setting.
-fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<WorkspaceSpec, Failure> {
+fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> WorkspaceSpec {
     let network = args.network.map(|network| match network {
         NetworkChoice::User => workspace::Network::User,
         NetworkChoice::Isolated => workspace::Network::Isolated,
     });
-    Ok(WorkspaceSpec {
+    WorkspaceSpec {
         memory: args.memory.unwrap_or(spec.memory),
         cpus: args.cpus.unwrap_or(spec.cpus),
         network: network.unwrap_or(spec.network),
@@ -227,7 +228,7 @@ fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<WorkspaceSpec
         kernel: args.kernel.clone().or(spec.kernel),
         disk_size: args.disk_size.unwrap_or(spec.disk_size),
         ..spec
-    })
+    }
 }
 
 fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {

@@ -53,7 +53,7 @@ pub(crate) fn events(global: &Global, args: &EventsArgs) -> Result<Exit, Failure
         show(global, args, &event);
     }
     while let Some(follower) = &mut follower {
-        for event in follower.next().map_err(failed)? {
+        for event in follower.follow().map_err(failed)? {
             if last.is_none_or(|last| event.time > last) {
                 show(global, args, &event);
             }

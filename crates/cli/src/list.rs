@@ -125,7 +125,7 @@ fn show(
     }
     match global.format() {
         Format::Json if args.quiet => {
-            output::json(&shown.iter().map(|status| &status.name).collect::<Vec<_>>())
+            output::json(&shown.iter().map(|status| &status.name).collect::<Vec<_>>());
         }
         Format::Json => output::json(&shown.iter().map(document).collect::<Vec<_>>()),
         Format::Text if args.quiet => shown.iter().for_each(|status| output::data(status.name.as_str())),

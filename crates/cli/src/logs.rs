@@ -1,4 +1,5 @@
 //! `logs`: what a workspace's console and service said.
+#![allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 
 use std::io::Write;
 

@@ -61,7 +61,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
     let global = args.global;
     match args.verb {
         Verb::Run(run) => run::run(&global, run),
-        Verb::Create(create) => create::create(&global, create),
+        Verb::Create(create) => create::create(&global, &create),
         Verb::Start(start) => start::start(&global, &start),
         Verb::Restart(restart) => start::restart(&global, &restart),
         Verb::Halt(names) => end::halt(&global, &names),

@@ -30,9 +30,8 @@ pub(crate) struct QuarantineArgs {
 
 pub(crate) fn quarantine(global: &Global, args: &QuarantineArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
-    let changed = Workspace::find(&home, &args.name).and_then(|workspace| match args.release {
-        true => workspace.release(&args.reason),
-        false => workspace.quarantine(&args.reason),
+    let changed = Workspace::find(&home, &args.name).and_then(|workspace| {
+        if args.release { workspace.release(&args.reason) } else { workspace.quarantine(&args.reason) }
     });
     changed.map_err(|error| Failure::workspace(&error))?;
     crate::create::print(global, &args.name);

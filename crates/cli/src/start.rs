@@ -48,18 +48,18 @@ impl StartArgs {
 
 pub(crate) fn start(global: &Global, args: &StartArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
-    each(global, args, |name| {
+    Ok(each(global, args, |name| {
         let started = start_one(global, &home, name, args.mode())?;
         if started == Started::Already {
             output::talk(&format!("{name}: it is running already"));
         }
         Ok(())
-    })
+    }))
 }
 
 pub(crate) fn restart(global: &Global, args: &StartArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
-    each(global, args, |name| {
+    Ok(each(global, args, |name| {
         let workspace = Workspace::find(&home, name).map_err(|error| Failure::workspace(&error))?;
         let mut steps = Steps::new(global);
         steps.activity("halting");
@@ -67,15 +67,11 @@ pub(crate) fn restart(global: &Global, args: &StartArgs) -> Result<Exit, Failure
         steps.done();
         halted.map_err(|error| Failure::workspace(&error))?;
         start_one(global, &home, name, args.mode()).map(drop)
-    })
+    }))
 }
 
 /// Goes on after one that fails, and prints the names of the others.
-fn each(
-    global: &Global,
-    args: &StartArgs,
-    start: impl Fn(&Name) -> Result<(), Failure>,
-) -> Result<Exit, Failure> {
+fn each(global: &Global, args: &StartArgs, start: impl Fn(&Name) -> Result<(), Failure>) -> Exit {
     let mut exit = Exit::Success;
     let mut done = Vec::new();
     for name in &args.names {
@@ -92,7 +88,7 @@ fn each(
     if global.format() == Format::Json {
         output::json(&done);
     }
-    Ok(exit)
+    exit
 }
 
 /// Starts one, and has a template made for the next where there was none.

@@ -159,13 +159,10 @@ impl Workspace {
 
     /// The same for what only makes sense with a supervisor.
     fn must(&self, verb: &'static str, request: &Request) -> Result<Reply, WorkspaceError> {
-        match self.ask_in(verb, request)? {
-            Some(reply) => Ok(reply),
-            None => {
-                let state = self.status()?.state;
-                Err(self.in_state(verb, state))
-            }
+        if let Some(reply) = self.ask_in(verb, request)? {
+            return Ok(reply);
         }
+        Err(self.in_state(verb, self.status()?.state))
     }
 
     /// There is nothing to end, and the state stays what it is.

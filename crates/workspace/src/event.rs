@@ -196,7 +196,7 @@ impl EventFollower {
     }
 
     /// Waits for events.
-    pub fn next(&mut self) -> io::Result<Vec<Event>> {
+    pub fn follow(&mut self) -> io::Result<Vec<Event>> {
         loop {
             let found = self.read_on()?;
             if !found.is_empty() {
@@ -277,7 +277,7 @@ mod tests {
         append_event(&home, &event(EventKind::Created)).unwrap();
         std::fs::rename(current(&home), previous(&home)).unwrap();
         append_event(&home, &event(EventKind::Deleted)).unwrap();
-        let kinds: Vec<_> = follower.next().unwrap().into_iter().map(|event| event.kind).collect();
+        let kinds: Vec<_> = follower.follow().unwrap().into_iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [EventKind::Created, EventKind::Deleted]);
     }
 }

@@ -201,22 +201,22 @@ fn health(wanted: Option<&HealthSpec>, image: Option<ImageHealth>) -> Option<Hea
 mod tests {
     use super::*;
 
-    fn image(test: &[&str]) -> Option<ImageHealth> {
+    fn image(test: &[&str]) -> ImageHealth {
         let test = test.iter().map(|word| (*word).to_owned()).collect();
-        Some(ImageHealth { test, interval: 2_000_000_000, ..ImageHealth::default() })
+        ImageHealth { test, interval: 2_000_000_000, ..ImageHealth::default() }
     }
 
     #[test]
     fn a_health_check_is_the_users_then_the_images_then_dockers() {
-        let shell = health(None, image(&["CMD-SHELL", "true"])).unwrap();
+        let shell = health(None, Some(image(&["CMD-SHELL", "true"]))).unwrap();
         assert_eq!(shell.argv, ["/bin/sh", "-c", "true"]);
         assert_eq!((shell.interval.as_secs(), shell.timeout.as_secs(), shell.retries), (2, 30, 3));
-        assert_eq!(health(None, image(&["CMD", "a", "b"])).unwrap().argv, ["a", "b"]);
-        assert_eq!(health(None, image(&["NONE"])), None);
+        assert_eq!(health(None, Some(image(&["CMD", "a", "b"]))).unwrap().argv, ["a", "b"]);
+        assert_eq!(health(None, Some(image(&["NONE"]))), None);
         assert_eq!(health(None, None), None);
         let own = HealthSpec { command: Some("mine".to_owned()), retries: Some(1), ..HealthSpec::default() };
-        assert_eq!(health(Some(&own), image(&["CMD", "a"])).unwrap().argv[2], "mine");
+        assert_eq!(health(Some(&own), Some(image(&["CMD", "a"]))).unwrap().argv[2], "mine");
         let off = HealthSpec { disable: true, ..own };
-        assert_eq!(health(Some(&off), image(&["CMD", "a"])), None);
+        assert_eq!(health(Some(&off), Some(image(&["CMD", "a"]))), None);
     }
 }

@@ -122,7 +122,7 @@ impl WorkspaceSpec {
 }
 
 /// How to tell that a service is well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthSpec {
     /// A line for a shell; exit code 0 means well.
@@ -142,19 +142,6 @@ pub struct HealthSpec {
     /// How many failures in a row mean that it is not well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
-}
-
-impl Default for HealthSpec {
-    fn default() -> Self {
-        Self {
-            command: None,
-            disable: false,
-            interval: None,
-            timeout: None,
-            start_period: None,
-            retries: None,
-        }
-    }
 }
 
 /// What happens when a service ends by itself; Docker's words.

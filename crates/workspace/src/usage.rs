@@ -28,7 +28,7 @@ impl HostUsage {
     }
 }
 
-/// User and system time; proc_pid_stat(5), fields 14 and 15.
+/// User and system time; `proc_pid_stat(5)`, fields 14 and 15.
 fn processor_seconds(stat: &str) -> Option<f64> {
     // The name, which may hold anything, ends with the last parenthesis.
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
@@ -37,7 +37,7 @@ fn processor_seconds(stat: &str) -> Option<f64> {
     Some(f64::from(ticks) / f64::from(a_second))
 }
 
-/// proc_pid_statm(5), field 2.
+/// `proc_pid_statm(5)`, field 2.
 fn resident_pages(statm: &str) -> Option<u64> {
     statm.split(' ').nth(1)?.parse().ok()
 }

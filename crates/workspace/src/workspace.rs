@@ -327,8 +327,8 @@ impl Workspace {
         Agent::connect(stream, AGENT_DEADLINE).await.map_err(failed)
     }
 
-    /// What its serial console said last, and what it says from now on.
-    pub async fn console(&self) -> Result<UnixStream, WorkspaceError> {
+    /// What its serial console said last, and what it says from now on. It must be called on a runtime.
+    pub fn console(&self) -> Result<UnixStream, WorkspaceError> {
         self.stream("see the console of", &Request::Console)
     }
 

@@ -80,12 +80,11 @@ impl LogReader {
             if !entries.is_empty() || !alive {
                 return Ok(entries);
             }
-            match &mut watch {
-                Some(watch) => watch.wait(Some(HEARTBEAT))?,
-                None => {
-                    std::thread::sleep(HEARTBEAT / 10);
-                    watch = Watch::new(&self.directory).ok();
-                }
+            if let Some(watch) = &mut watch {
+                watch.wait(Some(HEARTBEAT))?;
+            } else {
+                std::thread::sleep(HEARTBEAT / 10);
+                watch = Watch::new(&self.directory).ok();
             }
         }
     }
@@ -160,11 +159,13 @@ fn keep_lines(entries: &mut Vec<LogEntry>, count: usize) {
     let mut left = count;
     let mut from = entries.len();
     for (index, entry) in entries.iter().enumerate().rev() {
-        let begins = !entries[..index]
-            .iter()
-            .rev()
-            .find(|before| before.source == entry.source)
-            .is_some_and(|before| !before.bytes.ends_with(b"\n"));
+        let before = entries[..index].iter().rev().find(|before| before.source == entry.source);
+        let begins = before.is_none_or(|before| {
+            before.bytes.ends_with(
+                b"
+",
+            )
+        });
         if left == 0 {
             break;
         }

@@ -167,25 +167,22 @@ impl Life {
     /// The machine goes down with its service, cleanly.
     fn service_ended(&mut self, up: &mut Up) {
         fault_point("service.ended");
-        match &up.leaving {
-            Some(leaving) => {
-                let grace = match leaving.step {
-                    Step::Asked(Some(until)) => until.saturating_duration_since(Instant::now()),
-                    // The others in there get what their service had.
-                    Step::Asked(None) => up.service.grace,
-                    _ => Duration::ZERO,
-                };
-                let step = up.unmount(grace);
-                up.leaving.as_mut().expect("it was just there").step = step;
-            }
-            None => {
-                let well = up.exit == Some(Exit::Code(0));
-                let how = if well { Ending::Stopped } else { Ending::Failed };
-                let step = up.unmount(Duration::ZERO);
-                up.leaving = Some(Leaving { how, waiting: Vec::new(), step });
-                self.shared.enter(State::Stopping);
-            }
+        if let Some(leaving) = &up.leaving {
+            let grace = match leaving.step {
+                Step::Asked(Some(until)) => until.saturating_duration_since(Instant::now()),
+                // The others in there get what their service had.
+                Step::Asked(None) => up.service.grace,
+                _ => Duration::ZERO,
+            };
+            let step = up.unmount(grace);
+            up.leaving.as_mut().expect("it was just there").step = step;
+            return;
         }
+        let well = up.exit == Some(Exit::Code(0));
+        let how = if well { Ending::Stopped } else { Ending::Failed };
+        let step = up.unmount(Duration::ZERO);
+        up.leaving = Some(Leaving { how, waiting: Vec::new(), step });
+        self.shared.enter(State::Stopping);
     }
 
     fn pass(&mut self, up: &mut Up, passed: Passed) -> Option<Outcome> {
