@@ -20,10 +20,31 @@ const TEMPLATES: &str = "MICROAGENT_TEMPLATES";
 /// A test's view.
 #[derive(Debug)]
 pub struct World {
-    directory: TempDir,
     program: PathBuf,
     home: PathBuf,
     templates: Option<OsString>,
+    // Fields go in this order: what still runs ends before its directory is gone.
+    _leftovers: Leftovers,
+    directory: TempDir,
+}
+
+/// The workspaces of a test that failed have supervisors, which would go on.
+#[derive(Debug)]
+struct Leftovers {
+    program: PathBuf,
+    home: PathBuf,
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        let Ok(entries) = std::fs::read_dir(self.home.join("workspaces")) else { return };
+        let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        if !names.is_empty() {
+            // Ending what is in quarantine or damaged is not needed by any test that passes.
+            Invocation::new(&self.program, &self.home).args(["kill"]).args(&names).outcome();
+            Invocation::new(&self.program, &self.home).args(["delete", "--force"]).args(&names).outcome();
+        }
+    }
 }
 
 impl World {
@@ -59,12 +80,22 @@ impl World {
         world
     }
 
+    /// The same with a template for workspaces, unless the environment wants none.
+    #[must_use]
+    pub fn warm_machine(self) -> Self {
+        let world = Self { templates: std::env::var_os(TEMPLATES), ..self };
+        if world.templates.is_none() {
+            world.microagent(["template", "warm"]).outcome().success();
+        }
+        world
+    }
+
     /// With a home that does not exist yet.
     pub fn fresh() -> Self {
         let directory = tempfile::tempdir_in(&places().work).expect("a directory can be made");
         let home = directory.path().join("home");
         fs_err::create_dir(directory.path().join("user")).expect("a directory can be made");
-        Self { directory, program: places().program.clone(), home, templates: std::env::var_os(TEMPLATES) }
+        Self::new(directory, places().program.clone(), home)
     }
 
     /// With a home that does not exist yet, for the user with this number, who can reach nothing else.
@@ -77,7 +108,12 @@ impl World {
         for path in [directory.path(), &user] {
             std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("root may give files away");
         }
-        Self { home: user.join("home"), program, directory, templates: std::env::var_os(TEMPLATES) }
+        Self::new(directory, program, user.join("home"))
+    }
+
+    fn new(directory: TempDir, program: PathBuf, home: PathBuf) -> Self {
+        let leftovers = Leftovers { program: program.clone(), home: home.clone() };
+        Self { program, home, templates: std::env::var_os(TEMPLATES), _leftovers: leftovers, directory }
     }
 
     /// A call of `microagent`.

@@ -18,3 +18,4 @@ mod spares;
 mod streams;
 mod templates;
 mod terminal;
+mod workspaces;

@@ -24,9 +24,15 @@ impl Scratch {
     /// Makes an empty scratch directory in `home`, and clears away those of makers that were killed.
     pub fn new(home: &Home) -> io::Result<Self> {
         remove_abandoned(&home.tmp());
-        let directory = tempfile::Builder::new().prefix("work-").tempdir_in(home.tmp())?;
-        let lock = Exclusive::wait(&lock_of(directory.path())).map_err(io::Error::other)?;
-        Ok(Self { directory, lock: Some(lock) })
+        loop {
+            let directory = tempfile::Builder::new().prefix("work-").tempdir_in(home.tmp())?;
+            let lock = Exclusive::wait(&lock_of(directory.path())).map_err(io::Error::other)?;
+            // Whoever cleared away between the lock's making and its taking thought that nobody was here.
+            if directory.path().is_dir() {
+                return Ok(Self { directory, lock: Some(lock) });
+            }
+            lock.delete()?;
+        }
     }
 
     /// The directory.

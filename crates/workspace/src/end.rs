@@ -28,17 +28,19 @@ pub enum Ended {
 impl Workspace {
     /// Ends it cleanly; when this returns, its disk is clean.
     pub fn halt(&self) -> Result<Ended, WorkspaceError> {
-        match self.ask_in("halt", &Request::Halt)? {
-            Some(_) => Ok(Ended::Now),
-            None => self.end_at_rest("halt"),
+        match self.ask_in("halt", &Request::Halt) {
+            Ok(Some(_)) => Ok(Ended::Now),
+            Ok(None) => self.end_at_rest("halt"),
+            Err(error) => self.ended_meanwhile(error, &[State::Halted]),
         }
     }
 
     /// Asks its service to end, and waits so long. One that stays is left as it is.
     pub fn stop(&self, timeout: Duration) -> Result<Ended, WorkspaceError> {
-        match self.ask_in("stop", &Request::Stop { timeout: timeout.as_secs_f64() })? {
-            Some(_) => Ok(Ended::Now),
-            None => self.end_at_rest("stop"),
+        match self.ask_in("stop", &Request::Stop { timeout: timeout.as_secs_f64() }) {
+            Ok(Some(_)) => Ok(Ended::Now),
+            Ok(None) => self.end_at_rest("stop"),
+            Err(error) => self.ended_meanwhile(error, &[State::Halted, State::Stopped]),
         }
     }
 
@@ -47,6 +49,9 @@ impl Workspace {
         match self.ask_in("kill", &Request::Kill) {
             Ok(Some(_)) => Ok(Ended::Now),
             Ok(None) => self.end_at_rest("kill"),
+            Err(error @ WorkspaceError::Control { source: ControlError::Gone, .. }) => {
+                self.ended_meanwhile(error, &[State::Halted, State::Stopped, State::Failed])
+            }
             // What speaks another language still can be ended.
             Err(WorkspaceError::Control { source, .. }) if !matches!(source, ControlError::Nobody) => {
                 self.kill_supervisor().map(|()| Ended::Now)
@@ -163,6 +168,12 @@ impl Workspace {
             return Ok(reply);
         }
         Err(self.in_state(verb, self.status()?.state))
+    }
+
+    /// A supervisor that went before it answered may have ended as it should, because of somebody else.
+    fn ended_meanwhile(&self, error: WorkspaceError, well: &[State]) -> Result<Ended, WorkspaceError> {
+        let gone = matches!(error, WorkspaceError::Control { source: ControlError::Gone, .. });
+        if gone && well.contains(&self.status()?.state) { Ok(Ended::Now) } else { Err(error) }
     }
 
     /// There is nothing to end, and the state stays what it is.

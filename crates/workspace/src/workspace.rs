@@ -312,11 +312,23 @@ impl Workspace {
     /// Asks its supervisor; `None` if it has none.
     pub(crate) fn ask(&self, request: &Request) -> Result<Option<Reply>, WorkspaceError> {
         let failed = |source| WorkspaceError::Control { name: self.name.clone(), source };
-        match control::ask(&self.directory, request) {
+        match self.answer(request) {
             Ok(Reply::Failed { kind, message, hint }) => Err(WorkspaceError::Refused { kind, message, hint }),
             Ok(reply) => Ok(Some(reply)),
             Err(ControlError::Nobody) => Ok(None),
             Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// A supervisor that ends may take a question with it; what only asks is asked again.
+    fn answer(&self, request: &Request) -> Result<Reply, ControlError> {
+        loop {
+            let answer = control::ask(&self.directory, request);
+            let again = matches!(request, Request::Status) && matches!(answer, Err(ControlError::Gone));
+            if !again {
+                return answer;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -70,8 +70,11 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
             show_console(stream, shared).await
         }
         request => {
-            let reply = shared.order(request).await;
-            say(&mut stream, reply.unwrap_or_else(|_| over())).await
+            match shared.order(request).await {
+                Ok(reply) => say(&mut stream, reply).await,
+                // The life is over: the end of the connection says so.
+                Err(_) => Ok(()),
+            }
         }
     }
 }
@@ -99,10 +102,6 @@ async fn show_console(mut stream: UnixStream, shared: &Shared) -> io::Result<()>
 /// Why the guest's agent cannot be used.
 fn unreachable_guest(state: State) -> Reply {
     Reply::Failed { kind: "state".to_owned(), message: format!("it is {state}"), hint: None }
-}
-
-fn over() -> Reply {
-    Reply::Failed { kind: "gone".to_owned(), message: "its supervisor ends".to_owned(), hint: None }
 }
 
 fn garbled(error: &ControlError) -> Reply {

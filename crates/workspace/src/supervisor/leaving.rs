@@ -51,6 +51,8 @@ pub(super) enum Step {
     Unmounting(Answer, Instant),
     /// The disk is clean.
     GoingOff(Instant),
+    /// The guest was gone before it answered, and its machine should be, too.
+    Lost(Instant),
 }
 
 /// What happened on the way.
@@ -73,7 +75,7 @@ pub(super) async fn passed(leaving: &mut Option<Leaving>) -> Passed {
                 sleep_until(*until).await;
                 Passed::Time
             }
-            Step::Killed(until) | Step::GoingOff(until) => {
+            Step::Killed(until) | Step::GoingOff(until) | Step::Lost(until) => {
                 tokio::time::sleep_until(*until).await;
                 Passed::Time
             }

@@ -16,7 +16,7 @@ use super::leaving::{AT_ONCE, Leaving, Passed, Step, UNMOUNT_DEADLINE, Waiting, 
 use super::life::{Life, Outcome, refuse};
 use super::report::causes;
 use super::shared::{Order, Shared};
-use crate::agent::{Process, ProcessEvent};
+use crate::agent::{AgentError, Process, ProcessEvent};
 use crate::boot::Booted;
 use crate::control::{Reply, Request};
 use crate::event::EventKind;
@@ -29,6 +29,9 @@ use proto::OutputStream;
 
 /// How long what must follow at once may take.
 const SOON: Duration = Duration::from_secs(2);
+
+/// What a guest does that ends without being asked.
+const OFF: &str = "the guest switched itself off";
 
 /// Some decades, which a clock can hold.
 const LONGEST_WAIT: Duration = Duration::from_secs(1 << 30);
@@ -154,7 +157,10 @@ impl Life {
 
     /// A machine that goes off ends the session too, and its end says more.
     async fn session_lost(&mut self, up: &mut Up) -> Option<Outcome> {
-        if matches!(&up.leaving, Some(Leaving { step: Step::Unmounting(..) | Step::GoingOff(_), .. })) {
+        if matches!(
+            &up.leaving,
+            Some(Leaving { step: Step::Unmounting(..) | Step::GoingOff(_) | Step::Lost(_), .. })
+        ) {
             return None;
         }
         let reason = causes(&up.booted.agent.why_lost());
@@ -211,8 +217,11 @@ impl Life {
             }
             // Its disk is clean, so nothing is lost by helping it off.
             (Passed::Time, Step::GoingOff(_)) => return Some(left(up, leaving)),
+            (Passed::Answered(Err(AgentError::Lost(_))), _) => {
+                leaving.step = Step::Lost(Instant::now() + SOON)
+            }
             (Passed::Answered(Err(error)), _) => return self.not_clean(up, leaving, &causes(&error)),
-            (Passed::Time, Step::Unmounting(..)) => {
+            (Passed::Time, Step::Lost(_) | Step::Unmounting(..)) => {
                 return self.not_clean(up, leaving, "the guest does not say that its disk is clean");
             }
         }
@@ -383,14 +392,17 @@ async fn machine_ended(up: &mut Up, ended: &Ended) -> Outcome {
         return up.outcome(Ending::Failed, Some(reason), false);
     }
     let Some(leaving) = &mut up.leaving else {
-        return up.outcome(Ending::Stopped, Some("the guest switched itself off".to_owned()), false);
+        return up.outcome(Ending::Stopped, Some(OFF.to_owned()), false);
     };
     let (how, asked_for) = (leaving.how, !leaving.waiting.is_empty());
     let clean = match &mut leaving.step {
         Step::GoingOff(_) => true,
         Step::Unmounting(answer, _) => matches!(tokio::time::timeout(SOON, answer).await, Ok(Ok(()))),
-        Step::Asked(_) | Step::Killed(_) => false,
+        Step::Asked(_) | Step::Killed(_) | Step::Lost(_) => false,
     };
+    if !clean && !asked_for {
+        return up.outcome(Ending::Stopped, Some(OFF.to_owned()), false);
+    }
     if clean || how != Ending::Halted {
         return up.outcome(how, None, asked_for);
     }
