@@ -8,6 +8,7 @@ mod endings;
 mod exit_codes;
 mod help;
 mod images;
+mod inside;
 mod keep;
 mod machine;
 mod monitor;

@@ -40,7 +40,7 @@ fn said(world: &World, name: &str) -> String {
 }
 
 /// Waits for something that a machine does in its own time.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "it did not happen: {what}");

@@ -13,10 +13,12 @@ use kernel::Release;
 use template::{Budget, TemplateKey};
 use workspace::{DiskSize, RestartPolicy, StopSignal};
 
+use crate::connect::ConnectArgs;
 use crate::create::CreateArgs;
 use crate::delete::{DeleteArgs, RenameArgs};
 use crate::end::{KillArgs, NamesArgs, StopArgs};
 use crate::events::EventsArgs;
+use crate::exec::ExecArgs;
 use crate::list::ListWorkspacesArgs;
 use crate::logs::LogsArgs;
 use crate::output::Format;
@@ -120,6 +122,10 @@ pub(crate) enum Verb {
     /// Show everything known about workspaces
     #[command(alias = "inspect")]
     Status(StatusArgs),
+    /// Run a command in a workspace that runs
+    Exec(ExecArgs),
+    /// Open a shell in a workspace that runs
+    Connect(ConnectArgs),
     /// Show what a workspace said
     Logs(LogsArgs),
     /// Show what happened to workspaces

@@ -122,8 +122,9 @@ pub(crate) fn usage(error: &clap::Error) -> Exit {
         return Exit::Success;
     }
     let typed = Args::command().ignore_errors(true).try_get_matches().unwrap_or_default();
-    // A mistake in `run` looks like any other failure of `run` to whoever called it.
-    let exit = if typed.subcommand_name() == Some("run") { Exit::RunFailed } else { Exit::Usage };
+    // A mistake in `run` or `exec` looks like any other failure of theirs to whoever called it.
+    let exit =
+        if matches!(typed.subcommand_name(), Some("run" | "exec")) { Exit::RunFailed } else { Exit::Usage };
     if Format::wanted(has_json(&typed)) == Format::Json {
         return print(&mistake(&error.render().to_string()).exit(exit), Format::Json);
     }

@@ -11,10 +11,12 @@
 
 mod args;
 mod completion;
+mod connect;
 mod create;
 mod delete;
 mod end;
 mod events;
+mod exec;
 mod exit;
 mod failure;
 mod image_verbs;
@@ -75,6 +77,8 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Ps(list) => list::ps(&global, &list),
         Verb::List(list) => list::list(&global, &list),
         Verb::Status(status) => status::status(&global, &status),
+        Verb::Exec(exec) => exec::exec(&global, exec),
+        Verb::Connect(connect) => connect::connect(&global, &connect),
         Verb::Logs(logs) => logs::logs(&global, &logs),
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),

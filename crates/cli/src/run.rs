@@ -250,21 +250,31 @@ fn failure(error: &RunError) -> Failure {
     Failure::new(kind, error).hint(error.hint())
 }
 
-fn exit(finished: &Finished) -> Exit {
+/// How this program ends after `finished`, which is told where it is not the command's own doing.
+pub(crate) fn exit(finished: &Finished) -> Exit {
     match finished {
-        Finished::Exited(status) => Exit::Guest(*status),
         Finished::TimedOut => {
             output::talk("microagent: the command took longer than its --timeout and was ended");
-            Exit::TimedOut
         }
-        Finished::Interrupted(signal) => Exit::Signaled(*signal),
         Finished::NotStarted(failure) => {
-            output::talk(&format!("microagent: cannot start {}", failure.reason));
-            match failure.kind {
-                SpawnFailureKind::NotFound => Exit::NotFound,
-                SpawnFailureKind::NotExecutable => Exit::NotInvocable,
-                SpawnFailureKind::Setup => Exit::RunFailed,
-            }
+            output::talk(&format!("microagent: cannot start {}", failure.reason))
         }
+        Finished::Exited(_) | Finished::Interrupted(_) | Finished::Detached => {}
+    }
+    exit_code(finished)
+}
+
+/// The same without a word.
+pub(crate) fn exit_code(finished: &Finished) -> Exit {
+    match finished {
+        Finished::Exited(status) => Exit::Guest(*status),
+        Finished::TimedOut => Exit::TimedOut,
+        Finished::Interrupted(signal) => Exit::Signaled(*signal),
+        Finished::Detached => Exit::Success,
+        Finished::NotStarted(failure) => match failure.kind {
+            SpawnFailureKind::NotFound => Exit::NotFound,
+            SpawnFailureKind::NotExecutable => Exit::NotInvocable,
+            SpawnFailureKind::Setup => Exit::RunFailed,
+        },
     }
 }

@@ -175,7 +175,8 @@ pub struct Network {
 /// What to start, and as whom. Strings of the command are bytes, as the kernel takes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// Program and arguments; the program is searched for in the environment's `PATH`.
+    /// Program and arguments; the program is searched for in the environment's `PATH`. Empty for the user's
+    /// shell: the one of the image's `/etc/passwd` if it is there, else bash, else sh.
     pub argv: Vec<Vec<u8>>,
     /// `NAME=value` entries. The guest adds `HOME` where it is missing.
     pub env: Vec<Vec<u8>>,

@@ -87,7 +87,7 @@ fn arguments(
 }
 
 /// Sets a variable, in the place of an earlier setting.
-fn set(env: &mut Vec<Vec<u8>>, entry: Vec<u8>) {
+pub(crate) fn set(env: &mut Vec<Vec<u8>>, entry: Vec<u8>) {
     let name = |entry: &[u8]| entry.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
     let wanted = name(&entry);
     match env.iter_mut().find(|existing| name(existing) == wanted) {

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use engine::Accelerator;
 use jiff::Timestamp;
+use proto::Command;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,11 @@ pub(crate) enum Request {
     },
     /// Answer once it has ended for good.
     Wait,
+    /// Start a command that nobody looks at, and leave it running.
+    Detached {
+        /// The command.
+        command: Box<Command>,
+    },
     /// Go on as the guest's agent.
     Agent,
     /// Go on as the serial console.

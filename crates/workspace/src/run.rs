@@ -104,6 +104,8 @@ pub enum Control {
     Signal(i32),
     /// The terminal has a new size.
     Resize(TerminalSize),
+    /// Whoever looks on goes away.
+    Detach,
 }
 
 /// Where a run is.
@@ -133,6 +135,8 @@ pub enum Finished {
     TimedOut,
     /// A signal to this process ended the run.
     Interrupted(i32),
+    /// Whoever looked on went away.
+    Detached,
 }
 
 /// Why a command was not run to its end.
@@ -328,11 +332,11 @@ async fn start(
     plan.start(disk, template, None).await
 }
 
-async fn ending_signal(controls: &mut mpsc::UnboundedReceiver<Control>) -> i32 {
+pub(crate) async fn ending_signal(controls: &mut mpsc::UnboundedReceiver<Control>) -> i32 {
     loop {
         match controls.recv().await {
             Some(Control::Signal(signal)) => return signal,
-            Some(Control::Resize(_)) => {}
+            Some(Control::Resize(_) | Control::Detach) => {}
             None => std::future::pending().await,
         }
     }

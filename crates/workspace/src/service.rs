@@ -3,13 +3,14 @@
 //! It is resolved once, when the workspace is created, so that it stays the same whatever becomes of the image.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use image::{Image, Store};
 use proto::{Command, Stdio, TerminalSize};
 use serde::{Deserialize, Serialize};
 
-use crate::command::resolve;
+use crate::command::{resolve, set};
 use crate::spec::{HealthSpec, WorkspaceSpec, seconds};
 use crate::{CommandError, InvalidStopSignal, Overrides, StopSignal};
 
@@ -117,6 +118,31 @@ impl Service {
             user: self.user.clone(),
             stdio,
         }
+    }
+
+    /// A command that was typed, in the service's environment. The image's entrypoint has no part in it.
+    pub fn exec(&self, overrides: Overrides, stdio: Stdio) -> Result<Command, CommandError> {
+        let mut command = self.beside(&[], stdio);
+        if overrides.command.is_empty() {
+            return Err(CommandError::NoCommand);
+        }
+        command.argv = overrides.command.into_iter().map(OsString::into_vec).collect();
+        if matches!(stdio, Stdio::Terminal(_)) && !self.tty {
+            set(&mut command.env, b"TERM=xterm".to_vec());
+        }
+        for entry in overrides.environment {
+            set(&mut command.env, entry.into_vec());
+        }
+        if let Some(directory) = overrides.directory.map(OsString::into_vec) {
+            if directory.first() != Some(&b'/') {
+                return Err(CommandError::RelativeDirectory(
+                    String::from_utf8_lossy(&directory).into_owned(),
+                ));
+            }
+            command.directory = directory;
+        }
+        command.user = overrides.user.unwrap_or(command.user);
+        Ok(command)
     }
 
     /// The signal that asks it to end.

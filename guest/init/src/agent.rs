@@ -19,6 +19,10 @@ use crate::{identity, network, root, say, shutdown};
 
 /// busybox's and sysvinit's ways to ask the first process for an end; Ctrl-Alt-Del arrives as SIGINT.
 const WAYS_DOWN: [i32; 5] = [libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGINT, libc::SIGPWR];
+
+/// How many processes the host may have at the same time: each takes three descriptors of this one's.
+const MOST_PROCESSES: usize = 300;
+
 const OWN_GRACE: Duration = Duration::from_secs(5);
 
 /// What an event is about, packed into the 64 bits that epoll carries.
@@ -207,6 +211,10 @@ impl Agent {
 
     fn spawn(&mut self, id: ProcessId, command: &proto::Command) {
         let started = match &self.root {
+            Some(_) if self.processes.len() >= MOST_PROCESSES => Err(proto::SpawnFailure {
+                kind: proto::SpawnFailureKind::Setup,
+                reason: format!("another command: {MOST_PROCESSES} run in this guest already"),
+            }),
             Some(_) if !self.unfit => Process::start(command),
             _ => Err(proto::SpawnFailure {
                 kind: proto::SpawnFailureKind::Setup,

@@ -39,7 +39,9 @@ impl Process {
         let mut prepared = prepare(command, &account, directory)?;
         let streams = Streams::attach(command.stdio, &account, &mut prepared)
             .map_err(|error| setup(format!("failed to make the standard streams: {error}")))?;
-        let child = prepared.spawn().map_err(|error| spawn_failure(&command.argv[0], &error))?;
+        let child = prepared
+            .spawn()
+            .map_err(|error| spawn_failure(command.argv.first().map_or(b"sh", Vec::as_slice), &error))?;
         // The descriptors of the child's side close with `prepared`.
         drop(prepared);
         let pid = Pid::from_child(&child);
@@ -73,19 +75,16 @@ fn prepare(
     account: &Account,
     directory: &Path,
 ) -> Result<std::process::Command, SpawnFailure> {
-    let Some(program) = command.argv.first() else {
-        return Err(SpawnFailure {
-            kind: SpawnFailureKind::Setup,
-            reason: "no command was given".to_owned(),
-        });
-    };
+    let shell = [shell(account)];
+    let argv = if command.argv.is_empty() { &shell[..] } else { &command.argv };
+    let program = &argv[0];
     let mut env = command.env.clone();
     if !env.iter().any(|entry| entry.starts_with(b"HOME=")) {
         env.push([b"HOME=", account.home.as_slice()].concat());
     }
     let image = Image {
         candidates: strings(&candidates(program, &env)),
-        arguments: strings(&command.argv),
+        arguments: strings(argv),
         environment: strings(&env),
     };
     // What is started is the image; the name here is for nobody to see.
@@ -99,6 +98,13 @@ fn prepare(
     };
     start_as(&mut prepared, identity, image);
     Ok(prepared)
+}
+
+/// The user's shell, or the best there is.
+fn shell(account: &Account) -> Vec<u8> {
+    let known = [account.shell.as_slice(), b"/bin/bash", b"/usr/bin/bash"];
+    let there = |shell: &&[u8]| !shell.is_empty() && Path::new(OsStr::from_bytes(shell)).exists();
+    known.into_iter().find(there).unwrap_or(b"/bin/sh").to_vec()
 }
 
 /// The files that `program` may mean: itself if it is a path, else one in each directory of `PATH`.

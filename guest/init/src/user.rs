@@ -12,6 +12,8 @@ pub(crate) struct Account {
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
     pub(crate) home: Vec<u8>,
+    /// As the image's `/etc/passwd` has it; empty if it has none.
+    pub(crate) shell: Vec<u8>,
 }
 
 /// Looks up `user` under `etc`; an empty one is root.
@@ -39,7 +41,8 @@ pub(crate) fn look_up(user: &str, etc: &Path) -> Result<Account, String> {
         _ => Vec::new(),
     };
     let home = entry.as_ref().and_then(|entry| entry.get(5)).filter(|home| !home.is_empty());
-    Ok(Account { uid, gid, groups: listed, home: home.map_or(b"/".to_vec(), |home| home.to_vec()) })
+    let shell = entry.as_ref().and_then(|entry| entry.get(6)).map_or(Vec::new(), |shell| shell.to_vec());
+    Ok(Account { uid, gid, groups: listed, home: home.map_or(b"/".to_vec(), |home| home.to_vec()), shell })
 }
 
 /// An account file's text; it is the image's, so a huge one is cut.
@@ -95,7 +98,8 @@ mod tests {
     }
 
     fn account(uid: u32, gid: u32, groups: &[u32], home: &str) -> Account {
-        Account { uid, gid, groups: groups.to_vec(), home: home.into() }
+        let shell = if home == "/" { Vec::new() } else { b"/bin/sh".to_vec() };
+        Account { uid, gid, groups: groups.to_vec(), home: home.into(), shell }
     }
 
     #[test]

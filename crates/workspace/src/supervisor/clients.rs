@@ -10,7 +10,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::proxy;
 use super::shared::Shared;
+use crate::agent::{Agent, ProcessEvent};
 use crate::control::{Answered, Asked, ControlError, LONGEST, Reply, Request, VERSION, line, parse};
+use crate::start::StartError;
 use crate::state::State;
 
 /// A client that has something to ask says so at once.
@@ -56,11 +58,18 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
             say(&mut stream, Reply::Status(live)).await
         }
         Request::Agent => {
-            let Some(agent) = shared.agent.borrow().clone() else {
+            let Some(agent) = shared.usable_agent() else {
                 return say(&mut stream, unreachable_guest(shared.live().state)).await;
             };
             say(&mut stream, Reply::Done).await?;
             proxy::serve(stream, agent, shared.agent.subscribe()).await
+        }
+        Request::Detached { command } => {
+            let Some(agent) = shared.usable_agent() else {
+                return say(&mut stream, unreachable_guest(shared.live().state)).await;
+            };
+            let reply = start_detached(&agent, *command).await;
+            say(&mut stream, reply).await
         }
         Request::Console => {
             if shared.live().state == State::Quarantined {
@@ -77,6 +86,28 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
             }
         }
     }
+}
+
+/// Starts a command that nobody looks at. What it writes is taken, so that it never waits.
+async fn start_detached(agent: &Agent, command: proto::Command) -> Reply {
+    let mut process = agent.spawn(command);
+    match process.events.recv().await {
+        Some(ProcessEvent::Started) => {}
+        Some(ProcessEvent::Failed(failure)) => {
+            let kind = StartError::Service(failure.clone()).kind().to_owned();
+            return Reply::Failed { kind, message: format!("cannot start {}", failure.reason), hint: None };
+        }
+        _ => return unreachable_guest(State::Stopping),
+    }
+    tokio::spawn(async move {
+        let handle = process.handle();
+        while let Some(event) = process.events.recv().await {
+            if let ProcessEvent::Output(stream, chunk) = event {
+                handle.credit(stream, chunk.len());
+            }
+        }
+    });
+    Reply::Done
 }
 
 /// What the console said last, and then what it says.

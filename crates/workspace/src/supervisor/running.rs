@@ -218,7 +218,7 @@ impl Life {
             // Its disk is clean, so nothing is lost by helping it off.
             (Passed::Time, Step::GoingOff(_)) => return Some(left(up, leaving)),
             (Passed::Answered(Err(AgentError::Lost(_))), _) => {
-                leaving.step = Step::Lost(Instant::now() + SOON)
+                leaving.step = Step::Lost(Instant::now() + SOON);
             }
             (Passed::Answered(Err(error)), _) => return self.not_clean(up, leaving, &causes(&error)),
             (Passed::Time, Step::Lost(_) | Step::Unmounting(..)) => {

@@ -76,6 +76,11 @@ impl Shared {
         });
     }
 
+    /// The guest's agent, if it would answer now.
+    pub(super) fn usable_agent(&self) -> Option<Agent> {
+        self.agent.borrow().clone().filter(|_| self.live().state != State::Paused)
+    }
+
     /// Orders something; the answer comes through what this returns, or never if the life ends before.
     pub(super) fn order(&self, request: Request) -> oneshot::Receiver<Reply> {
         let (reply, answer) = oneshot::channel();
