@@ -62,7 +62,7 @@ pub(crate) fn connect(global: &Global, args: &ConnectArgs) -> Result<Exit, Failu
 
 /// Lines for a shell without a terminal; its exit code is this command's.
 fn send(workspace: &Workspace, lines: &[String]) -> Result<Exit, Failure> {
-    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let text = lines.join("\n") + "\n";
     let command = workspace.record().service.beside(&[], Stdio::Pipes);
     let input = Input::Stream(Box::new(std::io::Cursor::new(text.into_bytes())));
     let request = ExecRequest { command, streams: streams(input)?, timeout: None };

@@ -90,25 +90,25 @@ struct Document {
     duration_ms: u64,
 }
 
-pub(crate) fn exec(global: &Global, args: ExecArgs) -> Result<Exit, Failure> {
+pub(crate) fn exec(global: &Global, args: &ExecArgs) -> Result<Exit, Failure> {
     exec_inner(global, args).map_err(|failure| failure.exit(Exit::RunFailed))
 }
 
-fn exec_inner(global: &Global, args: ExecArgs) -> Result<Exit, Failure> {
+fn exec_inner(global: &Global, args: &ExecArgs) -> Result<Exit, Failure> {
     if args.tty && args.interactive && !terminal::is_input() {
         return Err(Failure::usage("cannot give the command a terminal: standard input is none")
             .hint(Some("leave out -t to pass on standard input as it is")));
     }
     let home = open_home(global)?;
     let workspace = Workspace::find(&home, &args.name).map_err(|error| Failure::workspace(&error))?;
-    let command = command(&workspace, &args)?;
+    let command = command(&workspace, args)?;
     if args.detach {
         let detached = detach(&workspace, command);
         return detached.map(|()| Exit::Success).map_err(|error| Failure::workspace(&error));
     }
     match global.format() {
-        Format::Text => stream(&workspace, command, &args),
-        Format::Json => capture(&workspace, command, &args),
+        Format::Text => stream(&workspace, command, args),
+        Format::Json => capture(&workspace, command, args),
     }
 }
 

@@ -77,7 +77,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Ps(list) => list::ps(&global, &list),
         Verb::List(list) => list::list(&global, &list),
         Verb::Status(status) => status::status(&global, &status),
-        Verb::Exec(exec) => exec::exec(&global, exec),
+        Verb::Exec(exec) => exec::exec(&global, &exec),
         Verb::Connect(connect) => connect::connect(&global, &connect),
         Verb::Logs(logs) => logs::logs(&global, &logs),
         Verb::Events(events) => events::events(&global, &events),

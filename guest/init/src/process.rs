@@ -36,7 +36,7 @@ impl Process {
         std::fs::create_dir_all(directory).map_err(|error| {
             setup(format!("failed to make the working directory `{}`: {error}", directory.display()))
         })?;
-        let mut prepared = prepare(command, &account, directory)?;
+        let mut prepared = prepare(command, &account, directory);
         let streams = Streams::attach(command.stdio, &account, &mut prepared)
             .map_err(|error| setup(format!("failed to make the standard streams: {error}")))?;
         let child = prepared
@@ -74,7 +74,7 @@ fn prepare(
     command: &Command,
     account: &Account,
     directory: &Path,
-) -> Result<std::process::Command, SpawnFailure> {
+) -> std::process::Command {
     let shell = [shell(account)];
     let argv = if command.argv.is_empty() { &shell[..] } else { &command.argv };
     let program = &argv[0];
@@ -97,7 +97,7 @@ fn prepare(
         on_terminal: matches!(command.stdio, Stdio::Terminal(_)),
     };
     start_as(&mut prepared, identity, image);
-    Ok(prepared)
+    prepared
 }
 
 /// The user's shell, or the best there is.
