@@ -14,6 +14,7 @@ mod machine;
 mod monitor;
 mod network;
 mod ordinary_user;
+mod perf;
 mod signals;
 mod spares;
 mod streams;

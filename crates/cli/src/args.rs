@@ -22,6 +22,7 @@ use crate::exec::ExecArgs;
 use crate::list::ListWorkspacesArgs;
 use crate::logs::LogsArgs;
 use crate::output::Format;
+use crate::perf::PerfVerb;
 use crate::quarantine::QuarantineArgs;
 use crate::start::StartArgs;
 use crate::status::StatusArgs;
@@ -147,6 +148,9 @@ pub(crate) enum Verb {
     /// Manage templates: booted machines from which runs start
     #[command(subcommand)]
     Template(TemplateVerb),
+    /// Measure on this host
+    #[command(subcommand)]
+    Perf(PerfVerb),
     /// Print a shell's completion script
     Completion(CompletionArgs),
     /// Print the version

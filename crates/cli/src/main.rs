@@ -24,6 +24,7 @@ mod kernel_verbs;
 mod list;
 mod logs;
 mod output;
+mod perf;
 mod progress;
 mod pull;
 mod quarantine;
@@ -46,6 +47,7 @@ use exit::Exit;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    home::mark("program");
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return failure::usage(&error).into(),
@@ -88,6 +90,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Images(list) | Verb::Image(ImageVerb::List(list)) => image_verbs::list(&global, &list),
         Verb::Kernel(kernel) => kernel_verbs::kernel(&global, kernel),
         Verb::Template(template) => template_verbs::template(&global, template),
+        Verb::Perf(perf) => perf::perf(&global, &perf),
         Verb::Completion(completion) => Ok(completion::print(&completion)),
         Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),

@@ -257,7 +257,7 @@ pub(crate) fn exit(finished: &Finished) -> Exit {
             output::talk("microagent: the command took longer than its --timeout and was ended");
         }
         Finished::NotStarted(failure) => {
-            output::talk(&format!("microagent: cannot start {}", failure.reason))
+            output::talk(&format!("microagent: cannot start {}", failure.reason));
         }
         Finished::Exited(_) | Finished::Interrupted(_) | Finished::Detached => {}
     }

@@ -17,12 +17,14 @@
 pub mod as_text;
 mod fault;
 mod lock;
+mod marks;
 mod name;
 mod record;
 mod scratch;
 
 pub use fault::fault_point;
 pub use lock::{Exclusive, LockError, Shared};
+pub use marks::{MARKS_VARIABLE, mark, monotonic_nanoseconds};
 pub use name::{InvalidName, Name};
 pub use record::{Record, RecordError, read_record, write_record};
 pub use scratch::{Scratch, Unfinished, replace_file, sync_directory};

@@ -190,7 +190,9 @@ pub(crate) async fn launch(
         Ready::Nothing => AGENT_DEADLINE,
         Ready::Machine | Ready::Root => RESTORE_DEADLINE,
     };
+    home::mark("found");
     let mut machine = engine::launch(spec).await?;
+    home::mark("machine");
     let (agent, console) = machine.take_streams();
     let (descriptors, console) = listen(&agent, console, sink).map_err(BootError::Streams)?;
     let agent = tokio::select! {
@@ -198,6 +200,7 @@ pub(crate) async fn launch(
         ended = machine.ended() => return Err(ended_early(&ended, &console)),
     };
     tracing::debug!("the guest's agent answered, or is given up");
+    home::mark("agent");
     let agent = match agent {
         Ok(agent) => agent,
         // The channel closes with the machine, and the machine's end says more.

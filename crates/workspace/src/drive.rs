@@ -108,6 +108,7 @@ impl Driven {
         match event {
             ProcessEvent::Started => {
                 tracing::debug!("the process runs");
+                home::mark("started");
                 started();
                 if let Some(timeout) = self.limits.timeout {
                     self.limit = Limit::Timeout(Instant::now() + timeout);
@@ -125,6 +126,7 @@ impl Driven {
             }
             ProcessEvent::Exited(status) => {
                 tracing::debug!(?status, "the process ended");
+                home::mark("ended");
                 let finished = self.finish_output(status, controls).await;
                 // An end that was asked for because of the time is no end of the command's own.
                 let timed_out = matches!(self.limit, Limit::Grace(_, Finished::TimedOut));

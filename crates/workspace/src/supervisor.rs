@@ -92,6 +92,7 @@ fn prepare(home: &Home, name: &Name, lock: File, templates: Budget) -> Result<Pr
 impl Prepared {
     async fn run(self, mut report: Report) {
         fault_point("supervise.prepared");
+        home::mark("supervisor");
         let failed = |error: &std::io::Error| {
             let message = format!("failed to listen on the control socket: {error}");
             Said::Failed(Failure { kind: "system".to_owned(), message, hint: None })

@@ -336,7 +336,9 @@ impl Workspace {
     pub async fn agent(&self) -> Result<Agent, WorkspaceError> {
         let stream = self.stream("exec in", &Request::Agent)?;
         let failed = |source| WorkspaceError::Agent { name: self.name.clone(), source };
-        Agent::connect(stream, AGENT_DEADLINE).await.map_err(failed)
+        let agent = Agent::connect(stream, AGENT_DEADLINE).await.map_err(failed);
+        home::mark("agent");
+        agent
     }
 
     /// What its serial console said last, and what it says from now on. It must be called on a runtime.

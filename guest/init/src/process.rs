@@ -70,11 +70,7 @@ impl Process {
     }
 }
 
-fn prepare(
-    command: &Command,
-    account: &Account,
-    directory: &Path,
-) -> std::process::Command {
+fn prepare(command: &Command, account: &Account, directory: &Path) -> std::process::Command {
     let shell = [shell(account)];
     let argv = if command.argv.is_empty() { &shell[..] } else { &command.argv };
     let program = &argv[0];

@@ -39,6 +39,7 @@ impl Running {
             outcome = set_up => {
                 outcome?;
                 tracing::debug!("the machine is set up");
+                home::mark("set up");
             }
             ended = self.booted.machine.ended() => return Err(machine_ended(&ended, &self.booted)),
             signal = ending_signal(controls) => return Ok(Finished::Interrupted(signal)),

@@ -176,6 +176,7 @@ impl Life {
             self.shared.change(|live| live.machine = booted.machine.pid());
             fault_point("boot.machine");
             booted.set_up_workspace(&self.workspace).await?;
+            home::mark("set up");
             fault_point("boot.set_up");
             let process = booted.agent.spawn(self.workspace.record().service.command());
             first_event(process).await.map(|process| (booted, process))
@@ -190,6 +191,7 @@ impl Life {
             }
         };
         let (booted, process) = started.map_err(|error| self.not_started(&error))?;
+        home::mark("started");
         self.note_start(&booted);
         fault_point("boot.service");
         self.report.say(&Said::Started);
