@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "what a test is built on may fail it")]
 
 mod command;
+mod completion;
 mod crowd;
 mod debian;
+mod disk_use;
 mod endings;
 mod exit_codes;
 mod help;

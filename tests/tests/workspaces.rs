@@ -9,6 +9,7 @@ mod crashes;
 mod crowd;
 mod durability;
 mod endings;
+mod hosts;
 mod life;
 mod listing;
 mod quarantine;

@@ -13,9 +13,11 @@ use kernel::Release;
 use template::{Budget, TemplateKey};
 use workspace::{DiskSize, RestartPolicy, StopSignal};
 
+use crate::completion::images;
 use crate::connect::ConnectArgs;
 use crate::create::CreateArgs;
 use crate::delete::{DeleteArgs, RenameArgs};
+use crate::disk_verbs::PruneArgs;
 use crate::end::{KillArgs, NamesArgs, StopArgs};
 use crate::events::EventsArgs;
 use crate::exec::ExecArgs;
@@ -133,6 +135,10 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Freeze a workspace, cut it off, and fence it
     Quarantine(QuarantineArgs),
+    /// Show what is kept, and what it takes of the disk
+    Df,
+    /// Remove what nobody needs any more
+    Prune(PruneArgs),
     /// Fetch an image from a registry
     Pull(PullArgs),
     /// Load images from an archive or directory
@@ -191,7 +197,7 @@ pub(crate) enum ImageVerb {
 )]
 pub(crate) struct RunArgs {
     /// The image, as Docker names it
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = images())]
     pub(crate) image: Reference,
     /// The command and its arguments; the image's own if absent
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use workspace::{Control, ExecRequest, Finished, Input, Streams, Workspace, execute};
 
 use crate::args::Global;
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
@@ -34,7 +35,7 @@ const LEAVE_SECOND: u8 = 0x11;
   microagent connect --console web")]
 pub(crate) struct ConnectArgs {
     /// The workspace
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = workspaces())]
     name: Name,
     /// Show the serial console, in place of a shell
     #[arg(long, conflicts_with = "send")]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use workspace::{CreateError, HealthSpec, Step, WorkspaceSpec};
 
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, ServiceArgs, WorkspaceArgs};
+use crate::completion::images;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -30,7 +31,7 @@ use crate::run::{environment, find_image, show};
 )]
 pub(crate) struct CreateArgs {
     /// The image, as Docker names it
-    #[arg(long, value_name = "IMAGE", required_unless_present = "file")]
+    #[arg(long, value_name = "IMAGE", required_unless_present = "file", add = images())]
     image: Option<Reference>,
     /// The service's command and its arguments; the image's own if absent
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]

@@ -6,6 +6,7 @@ use home::Name;
 use workspace::{State, Workspace, WorkspaceError};
 
 use crate::args::Global;
+use crate::completion::workspaces;
 use crate::end::each_in;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -25,7 +26,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
   microagent delete --force web      # kills it first")]
 pub(crate) struct DeleteArgs {
     /// The workspaces
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = workspaces())]
     names: Vec<Name>,
     /// Do not ask; stop running ones gracefully
     #[arg(short, long)]
@@ -39,7 +40,7 @@ pub(crate) struct DeleteArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct RenameArgs {
     /// The workspace
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = workspaces())]
     name: Name,
     /// Its new name
     #[arg(value_name = "NEW-NAME")]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use workspace::{Ended, Exit as ServiceExit, StopSignal, Workspace, WorkspaceError};
 
 use crate::args::{Global, parse_time};
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
@@ -17,7 +18,7 @@ use crate::pull::open_home;
 #[derive(Debug, clap::Args)]
 pub(crate) struct NamesArgs {
     /// The workspaces
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = workspaces())]
     pub(crate) names: Vec<Name>,
 }
 
@@ -29,7 +30,7 @@ pub(crate) struct NamesArgs {
   microagent stop --timeout 30 web db")]
 pub(crate) struct StopArgs {
     /// The workspaces
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = workspaces())]
     names: Vec<Name>,
     /// How long to wait
     #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "10", visible_alias = "time")]
@@ -45,7 +46,7 @@ pub(crate) struct StopArgs {
   microagent kill --signal HUP web      # only tells the service something")]
 pub(crate) struct KillArgs {
     /// The workspaces
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = workspaces())]
     names: Vec<Name>,
     /// Send the service this signal, in place of ending the machine
     #[arg(short, long, value_name = "SIGNAL")]

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use workspace::{Event, EventFollower};
 
 use crate::args::Global;
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -21,7 +22,7 @@ use crate::time::parse_moment;
   microagent events --since 1h")]
 pub(crate) struct EventsArgs {
     /// The workspace; all if absent
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = workspaces())]
     name: Option<Name>,
     /// Go on with what happens
     #[arg(short, long)]

@@ -14,6 +14,7 @@ use workspace::{
 };
 
 use crate::args::{Global, ServiceArgs, parse_time};
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -35,7 +36,7 @@ use crate::terminal::{self, RawMode};
   microagent exec --json --timeout 30 web -- make test")]
 pub(crate) struct ExecArgs {
     /// The workspace
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = workspaces())]
     name: Name,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]

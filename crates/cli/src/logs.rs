@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use workspace::{LogEntry, LogFilter, LogReader, LogSource, Workspace};
 
 use crate::args::Global;
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Format;
@@ -26,7 +27,7 @@ use crate::time::parse_moment;
   microagent logs --since 10m -t web")]
 pub(crate) struct LogsArgs {
     /// The workspace
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = workspaces())]
     name: Name,
     /// Go on with what it says, until it ends
     #[arg(short, long)]

@@ -14,6 +14,7 @@ mod completion;
 mod connect;
 mod create;
 mod delete;
+mod disk_verbs;
 mod end;
 mod events;
 mod exec;
@@ -48,6 +49,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     home::mark("program");
+    completion::answer();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return failure::usage(&error).into(),
@@ -85,13 +87,15 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),
         Verb::Supervise { name } => supervise::supervise(&global, name),
+        Verb::Df => disk_verbs::df(&global),
+        Verb::Prune(prune) => disk_verbs::prune(&global, &prune),
         Verb::Pull(pull) | Verb::Image(ImageVerb::Pull(pull)) => pull::pull(&global, &pull),
         Verb::Load(load) | Verb::Image(ImageVerb::Load(load)) => image_verbs::load(&global, &load),
         Verb::Images(list) | Verb::Image(ImageVerb::List(list)) => image_verbs::list(&global, &list),
         Verb::Kernel(kernel) => kernel_verbs::kernel(&global, kernel),
         Verb::Template(template) => template_verbs::template(&global, template),
         Verb::Perf(perf) => perf::perf(&global, &perf),
-        Verb::Completion(completion) => Ok(completion::print(&completion)),
+        Verb::Completion(completion) => completion::print(&completion),
         Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),
     }

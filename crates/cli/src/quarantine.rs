@@ -4,6 +4,7 @@ use home::Name;
 use workspace::Workspace;
 
 use crate::args::Global;
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::pull::open_home;
@@ -18,7 +19,7 @@ use crate::pull::open_home;
   microagent quarantine --release --reason 'checked by ops' web")]
 pub(crate) struct QuarantineArgs {
     /// The workspace
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = workspaces())]
     name: Name,
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]

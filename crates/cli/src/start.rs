@@ -8,6 +8,7 @@ use template::Budget;
 use workspace::{Started, Step, Workspace};
 
 use crate::args::Global;
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
@@ -24,7 +25,7 @@ use crate::template_verbs::prepare_next;
   microagent start web db")]
 pub(crate) struct StartArgs {
     /// The workspaces
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = workspaces())]
     names: Vec<Name>,
     /// Boot, even where a template of the machine could be restored
     #[arg(long)]

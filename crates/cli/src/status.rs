@@ -11,6 +11,7 @@ use workspace::{
 };
 
 use crate::args::Global;
+use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
@@ -25,7 +26,7 @@ use crate::time::age;
   microagent status --json web | jq '.[0].state'")]
 pub(crate) struct StatusArgs {
     /// The workspaces
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = workspaces())]
     names: Vec<Name>,
     /// Print the settings alone, as `create --file` takes them
     #[arg(long)]

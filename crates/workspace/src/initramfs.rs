@@ -23,12 +23,7 @@ pub enum InitramfsError {
 
 /// The initramfs for `kernel`. Two processes that make it at once make the same file.
 pub(crate) fn initramfs(home: &Home, kernel: &Kernel) -> Result<PathBuf, InitramfsError> {
-    let path = home.boot().join(format!(
-        "initramfs-{}-{}-{}.cpio",
-        kernel.release,
-        &kernel.digest[..16],
-        &guest::INIT_DIGEST[..16]
-    ));
+    let path = place_of(home, kernel);
     if !path.exists() {
         let wanted: Vec<_> = MODULES.into_iter().chain([NETWORK_MODULE]).collect();
         let modules = kernel.modules_for(&wanted, &[])?;
@@ -36,4 +31,14 @@ pub(crate) fn initramfs(home: &Home, kernel: &Kernel) -> Result<PathBuf, Initram
         replace_file(&path, &rootfs::initramfs::build(guest::INIT, &modules))?;
     }
     Ok(path)
+}
+
+/// Where the initramfs for `kernel` is, or would be.
+pub(crate) fn place_of(home: &Home, kernel: &Kernel) -> PathBuf {
+    home.boot().join(format!(
+        "initramfs-{}-{}-{}.cpio",
+        kernel.release,
+        &kernel.digest[..16],
+        &guest::INIT_DIGEST[..16]
+    ))
 }

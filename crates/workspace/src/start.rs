@@ -6,12 +6,14 @@ use std::process::{Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use home::{Home, Name, fault_point};
+use image::Store;
 use proto::{SpawnFailure, SpawnFailureKind};
 use template::Budget;
 
 use crate::boot::{Booted, ConsoleSink};
 use crate::plan::{Plan, WritableDisk};
-use crate::root::open_root;
+use crate::record::WorkspaceRecord;
+use crate::root::{chain_id, open_root, root_file_system};
 use crate::state::State;
 use crate::supervisor::report::{Failure, Said, hear};
 use crate::workspace::{Workspace, WorkspaceError};
@@ -98,8 +100,10 @@ impl Machinery {
     /// Finds it.
     pub(crate) fn of(workspace: &Workspace, budget: Budget) -> Result<Self, StartError> {
         let record = workspace.record();
-        let root = open_root(workspace.home(), &record.root).map_err(StartError::Disks)?;
-        let root = root.ok_or_else(|| StartError::NoRoot { image: record.image.clone() })?;
+        let root = match open_root(workspace.home(), &record.root).map_err(StartError::Disks)? {
+            Some(root) => root,
+            None => make_again(workspace.home(), record)?,
+        };
         let plan = Plan::new(workspace.home(), &record.spec.machine(), root, record.root.clone())?;
         let disk =
             File::options().read(true).write(true).open(workspace.disk()).map_err(StartError::Disks)?;
@@ -121,6 +125,17 @@ impl Booted {
         let hostname = record.spec.hostname.as_deref().unwrap_or(name.name().as_str());
         Ok(self.set_up(hostname, record.id.bytes()).await?)
     }
+}
+
+/// The root file system, made again of the image's layers, if the store has them still.
+fn make_again(home: &Home, record: &WorkspaceRecord) -> Result<File, StartError> {
+    let image = || {
+        let digest = record.image_digest.parse().ok()?;
+        let image = Store::open(&home.images()).ok()?.read(&digest).ok()?;
+        (chain_id(&image) == record.root).then_some(image)
+    };
+    let gone = || StartError::NoRoot { image: record.image.clone() };
+    root_file_system(home, &image().ok_or_else(gone)?, &mut |_| ()).map_err(|_| gone())
 }
 
 /// Starts the workspace `name` from the disk that it has. `supervisor` is the command that becomes its

@@ -88,7 +88,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "whole numbers")]
     fn percentiles_are_samples() {
         let spread = spread((1..=20).rev().map(|time| time * 1_000_000).collect());
         assert_eq!((spread.min, spread.p50, spread.p95, spread.max), (1.0, 10.0, 19.0, 20.0));

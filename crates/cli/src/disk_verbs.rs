@@ -1,0 +1,122 @@
+//! `df` and `prune`: what is kept, and what nobody needs any more.
+
+use std::io::{BufRead, IsTerminal};
+
+use serde::Serialize;
+use workspace::{DiskUseError, PruneScope, Unneeded, disk_use, plan_prune, prune as remove};
+
+use crate::args::Global;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::pull::open_home;
+
+/// Remove what nobody needs any more
+///
+/// Root file systems of images that are gone, and boot files of kernels that are gone. What would go is shown
+/// first, and asked about on a terminal.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  microagent prune
+  microagent prune --all --yes          # also what would be made again
+  microagent prune --workspaces         # also workspaces that do not run, with their disks")]
+pub(crate) struct PruneArgs {
+    /// Also templates and blank disks, which are made again when they are needed
+    #[arg(short, long)]
+    all: bool,
+    /// Also workspaces that do not run, with their disks
+    #[arg(long)]
+    workspaces: bool,
+    /// Do not ask
+    #[arg(short, long, visible_alias = "force")]
+    yes: bool,
+}
+
+/// An entry of `df --json`; a contract. Sizes are in bytes.
+#[derive(Serialize)]
+struct Used {
+    kind: &'static str,
+    count: Option<usize>,
+    allocated: u64,
+    reclaimable: u64,
+}
+
+/// What `prune --json` prints; a contract. Sizes are in bytes.
+#[derive(Serialize)]
+struct Pruned {
+    removed: Vec<Removed>,
+    freed: u64,
+}
+
+#[derive(Serialize)]
+struct Removed {
+    kind: &'static str,
+    name: String,
+    allocated: u64,
+}
+
+pub(crate) fn df(global: &Global) -> Result<Exit, Failure> {
+    let home = open_home(global)?;
+    let all = disk_use(&home).map_err(|error| failure(&error))?;
+    let entries = all.iter().map(|part| Used {
+        kind: part.kind.words(),
+        count: part.count,
+        allocated: part.allocated,
+        reclaimable: part.reclaimable,
+    });
+    if global.format() == Format::Json {
+        output::json(&entries.collect::<Vec<_>>());
+        return Ok(Exit::Success);
+    }
+    let row = |used: Used| {
+        let count = used.count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+        [used.kind.to_owned(), count, output::size(used.allocated), output::size(used.reclaimable)]
+    };
+    let mut rows: Vec<_> = entries.map(row).collect();
+    let total = all.iter().map(|part| part.allocated).sum();
+    let reclaimable = all.iter().map(|part| part.reclaimable).sum();
+    rows.push(["in all".to_owned(), String::new(), output::size(total), output::size(reclaimable)]);
+    output::table(["KIND", "COUNT", "SIZE", "RECLAIMABLE"], &rows);
+    Ok(Exit::Success)
+}
+
+pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<Exit, Failure> {
+    let home = open_home(global)?;
+    let scope = PruneScope { caches: args.all, workspaces: args.workspaces };
+    let plan = plan_prune(&home, scope).map_err(|error| failure(&error))?;
+    if !plan.is_empty() && !args.yes {
+        for unneeded in &plan {
+            let Unneeded { kind, name, allocated, .. } = unneeded;
+            output::talk(&format!("{:<18}  {name}  {}", kind.words(), output::size(*allocated)));
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::usage("cannot ask whether to remove these: standard input is no terminal")
+                .hint(Some("say it: microagent prune --yes")));
+        }
+        output::ask("remove these? [y/N] ");
+        let mut answer = String::new();
+        // No answer is no.
+        let _ = std::io::stdin().lock().read_line(&mut answer);
+        if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            output::talk("nothing was removed");
+            return Ok(Exit::Success);
+        }
+    }
+    let freed = remove(&home, &plan).map_err(|error| failure(&error))?;
+    match global.format() {
+        Format::Json => {
+            let removed = plan.into_iter().map(|unneeded| Removed {
+                kind: unneeded.kind.words(),
+                name: unneeded.name,
+                allocated: unneeded.allocated,
+            });
+            output::json(&Pruned { removed: removed.collect(), freed });
+        }
+        Format::Text => output::data(&format!("freed {}", output::size(freed))),
+    }
+    Ok(Exit::Success)
+}
+
+fn failure(error: &DiskUseError) -> Failure {
+    Failure::new("disk", error)
+}
