@@ -4,9 +4,30 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 15] = [
+const VERBS: [&[&str]; 42] = [
     &[],
     &["run"],
+    &["create"],
+    &["start"],
+    &["halt"],
+    &["stop"],
+    &["kill"],
+    &["restart"],
+    &["pause"],
+    &["resume"],
+    &["wait"],
+    &["rename"],
+    &["delete"],
+    &["ps"],
+    &["list"],
+    &["status"],
+    &["exec"],
+    &["connect"],
+    &["logs"],
+    &["events"],
+    &["quarantine"],
+    &["df"],
+    &["prune"],
     &["pull"],
     &["load"],
     &["images"],
@@ -19,6 +40,12 @@ const VERBS: [&[&str]; 15] = [
     &["template"],
     &["template", "warm"],
     &["template", "delete"],
+    &["perf"],
+    &["perf", "run"],
+    &["perf", "start"],
+    &["perf", "exec"],
+    &["perf", "boot"],
+    &["perf", "density"],
     &["completion"],
 ];
 

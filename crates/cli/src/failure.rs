@@ -63,6 +63,12 @@ impl Failure {
         Self::new(kind, error).hint(error.hint())
     }
 
+    /// With this advice, if there is none yet.
+    pub(crate) fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
+        self.hint.get_or_insert_with(hint);
+        self
+    }
+
     /// With another exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;

@@ -86,7 +86,10 @@ fn run_detached(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
     crate::create::make(global, &home, &name, spec, &image)?;
     let cold = if args.cold { StartMode::Cold } else { StartMode::Usual };
-    crate::start::start_one(global, &home, &name, cold)?;
+    let started = crate::start::start_one(global, &home, &name, cold);
+    started.map_err(|failure| {
+        failure.or_hint(|| format!("the workspace stays as it is; delete it: microagent delete --yes {name}"))
+    })?;
     crate::create::print(global, &name);
     Ok(Exit::Success)
 }

@@ -125,9 +125,9 @@ pub fn disk_use(home: &Home) -> Result<Vec<DiskUse>, DiskUseError> {
         (Kind::Workspaces, home.workspaces(), Some(Workspace::all(home)?.len())),
     ];
     let mut all = Vec::new();
-    let mut rest = allocated(home.root())?;
+    let mut rest = allocated(home.root());
     for (kind, directory, count) in kinds {
-        let allocated = allocated(&directory)?;
+        let allocated = allocated(&directory);
         rest = rest.saturating_sub(allocated);
         let of_kind = unneeded.iter().filter(|unneeded| unneeded.kind == kind);
         let reclaimable = of_kind.map(|unneeded| unneeded.allocated).sum();
@@ -179,7 +179,7 @@ pub fn plan_prune(home: &Home, scope: PruneScope) -> Result<Vec<Unneeded>, DiskU
             let Ok(workspace) = found else { continue };
             let rests = |status: crate::Status| !status.state.is_live() && status.facts.quarantine.is_none();
             if workspace.status().is_ok_and(rests) {
-                let allocated = allocated(workspace.directory())?;
+                let allocated = allocated(workspace.directory());
                 plan.push(Unneeded {
                     kind: Kind::Workspaces,
                     name: name.to_string(),
@@ -247,7 +247,7 @@ fn files(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 /// What a tree takes; a file of several names counts once. What goes meanwhile takes nothing.
-fn allocated(root: &Path) -> io::Result<u64> {
+fn allocated(root: &Path) -> u64 {
     let mut seen = BTreeSet::new();
     let mut pending = vec![root.to_owned()];
     let mut total = 0;
@@ -262,7 +262,7 @@ fn allocated(root: &Path) -> io::Result<u64> {
             pending.extend(entries.flatten().map(|entry| entry.path()));
         }
     }
-    Ok(total)
+    total
 }
 
 #[cfg(test)]
@@ -285,6 +285,6 @@ mod tests {
         assert!(!home.rootfs().join("aa.erofs").exists() && home.rootfs().join("bb.erofs").exists());
         let all = disk_use(&home).unwrap();
         let sum: u64 = all.iter().map(|part| part.allocated).sum();
-        assert_eq!(sum, allocated(home.root()).unwrap());
+        assert_eq!(sum, allocated(home.root()));
     }
 }

@@ -251,6 +251,8 @@ impl Life {
             _ if state == State::Quarantined => refuse(Order { request, reply }, "it is quarantined"),
             Request::Kill => {
                 self.enders.push(reply);
+                // Its service ends with the machine, as by SIGKILL.
+                up.exit = up.exit.or(Some(Exit::Signal(9)));
                 return Some(up.outcome(Ending::Killed, None, true));
             }
             Request::Quarantine { reason } => self.quarantine(up, reason, reply).await,
