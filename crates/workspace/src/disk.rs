@@ -25,7 +25,7 @@ pub struct DiskSize {
 
 /// A text that is no disk size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a disk size between 64m and 16t; write it like `10g`")]
+#[error("`{0}` is not a disk size between 64m and 15t; write it like `10g`")]
 pub struct InvalidDiskSize(String);
 
 /// Why a disk could not be made.
@@ -80,7 +80,7 @@ impl FromStr for DiskSize {
         };
         let number: u64 = digits.parse().map_err(|_| invalid())?;
         let mebibytes = number.checked_mul(1 << shift).ok_or_else(invalid)?;
-        if (64..=16 << 20).contains(&mebibytes) { Ok(Self { mebibytes }) } else { Err(invalid()) }
+        if (64..=15 << 20).contains(&mebibytes) { Ok(Self { mebibytes }) } else { Err(invalid()) }
     }
 }
 

@@ -29,8 +29,9 @@ const WARM_UP_DEADLINE: Duration = Duration::from_secs(20);
 /// one that was saved before would not see it at first either.
 const SETTLING: Duration = Duration::from_millis(1200);
 
-/// The size of a disk that nobody reads, in bytes.
-const PLACEHOLDER: u64 = 1 << 20;
+/// The size of a disk that nobody reads, in bytes: at least that of any real one. A guest goes on with the size that
+/// it saw first, and what it mounts later knows its own; file systems of hosts take files of up to 16 TiB.
+const PLACEHOLDER: u64 = 15 << 40;
 
 /// A template to make.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ pub async fn warm_machine(
     if budget == Budget::Off {
         return Err(WarmError::Off);
     }
-    // Its disks are only looked at when a file system is mounted, so anything may stand for them.
+    // Nothing is read from its disks before a file system is mounted, so anything may stand for them.
     let plan = Plan::new(home, machine, placeholder(home)?, String::new())?;
     let key = plan.machine_template().ok_or(WarmError::NoKey)?;
     let Some(making) = Templates::open(home).begin(&key)? else { return Ok(Warmed::AlreadyThere(key)) };
@@ -126,6 +127,8 @@ pub async fn warm_machine(
     if let Some(connected) = booted.connect() {
         connected.await.map_err(BootError::Setup)?;
     }
+    // A copy has another disk.
+    making.disk.set_len(0)?;
     save(home, booted, making, "", budget).await?;
     Ok(Warmed::Made(key))
 }

@@ -15,9 +15,6 @@ use crate::failed;
 /// Kernel object events; include/uapi/linux/netlink.h.
 const NETLINK_KOBJECT_UEVENT: u32 = 15;
 
-/// The module of virtio disks.
-const DISK_DRIVER: &str = "virtio_blk";
-
 /// Prepares the machine and returns the port to the host.
 pub(crate) fn boot() -> Result<OwnedFd, String> {
     mount_kernel_file_systems()?;
@@ -48,60 +45,19 @@ pub(crate) fn mount(kind: &str, target: &str, flags: MountFlags, data: &str) -> 
     Ok(rustix::mount::mount(kind, target, kind, flags, data.as_c_str())?)
 }
 
-/// Loads all modules but the disks' driver.
 fn load_modules() -> Result<(), String> {
     let order = std::fs::read_to_string("/modules/order").map_err(failed("read /modules/order"))?;
     for (place, name) in order.lines().enumerate() {
-        if name != DISK_DRIVER {
-            load_module(&format!("/modules/{place:02}-{name}.ko"), name)?;
+        let path = format!("/modules/{place:02}-{name}.ko");
+        let module = File::open(&path).map_err(failed(&format!("open module {name}")))?;
+        match rustix::system::finit_module(&module, c"", 0) {
+            // EEXIST: built in or loaded already. ENODEV: the hardware it is for is not here.
+            Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::NODEV) => {}
+            Err(error) => return Err(format!("failed to load module {name}: {error}")),
         }
+        // A loaded module's file is memory for nothing.
+        let _ = std::fs::remove_file(path);
     }
-    Ok(())
-}
-
-/// Has the kernel look at the disks.
-///
-/// It does so only when they are used: a machine may have been restored with other disks than it was saved with,
-/// and a driver that looked before would go on with their sizes.
-pub(crate) fn find_disks() -> Result<(), String> {
-    let modules = std::fs::read_dir("/modules").map_err(failed("list modules"))?;
-    let name = format!("-{DISK_DRIVER}.ko");
-    let driver =
-        modules.flatten().map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(&name));
-    match driver {
-        Some(path) => load_module(&path.to_string_lossy(), DISK_DRIVER),
-        None => look_again(),
-    }
-}
-
-/// Has a driver that is built in let go of its disks and take them again.
-fn look_again() -> Result<(), String> {
-    let driver = Path::new("/sys/bus/virtio/drivers").join(DISK_DRIVER);
-    let entries = std::fs::read_dir(&driver).map_err(failed("list disks"))?;
-    for name in entries.flatten().map(|entry| entry.file_name()) {
-        if name
-            .as_encoded_bytes()
-            .strip_prefix(b"virtio")
-            .is_some_and(|rest| rest.iter().all(u8::is_ascii_digit))
-        {
-            for file in ["unbind", "bind"] {
-                std::fs::write(driver.join(file), name.as_encoded_bytes())
-                    .map_err(failed(&format!("{file} the disk {}", name.display())))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn load_module(path: &str, name: &str) -> Result<(), String> {
-    let module = File::open(path).map_err(failed(&format!("open module {name}")))?;
-    match rustix::system::finit_module(&module, c"", 0) {
-        // EEXIST: built in or loaded already. ENODEV: the hardware it is for is not here.
-        Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::NODEV) => {}
-        Err(error) => return Err(format!("failed to load module {name}: {error}")),
-    }
-    // A loaded module's file is memory for nothing.
-    let _ = std::fs::remove_file(path);
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use proto::{Root, Writable};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 
-use crate::boot::{find_disks, mount};
+use crate::boot::mount;
 use crate::failed;
 
 const IMAGE: &str = "/image";
@@ -36,7 +36,6 @@ pub(crate) fn mount_root(root: &Root) -> Result<MountedRoot, String> {
     for directory in [IMAGE, DISK, NEW_ROOT] {
         std::fs::create_dir_all(directory).map_err(failed(&format!("make {directory}")))?;
     }
-    find_disks()?;
     mount_disk(&root.image, IMAGE, "erofs", MountFlags::RDONLY, "")?;
     // A disk starts as a file of holes, which are zeros already: the kernel need not write its inode tables.
     let (disk, disk_options, overlay_options) = match &root.writable {
