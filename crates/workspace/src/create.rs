@@ -61,8 +61,8 @@ pub fn create(
     }
     let total = image.size();
     let report = &mut |bytes| observe(Step::Converting { bytes, total });
-    // It is made now, so that a start needs nothing of the image any more.
-    root_file_system(home, image, report)
+    // It is made now, so that a start needs nothing of the image any more, and held until the record names it.
+    let _root = root_file_system(home, image, report)
         .map_err(|source| CreateError::Root { image: spec.image.clone(), source })?;
     let record = WorkspaceRecord::new(image, spec, service);
     drop(make(home, name, &record)?);

@@ -197,6 +197,7 @@ pub fn prune(home: &Home, plan: &[Unneeded]) -> Result<u64, DiskUseError> {
     let mut freed = 0;
     for unneeded in plan {
         let removed = match &unneeded.place {
+            Place::File(path) if unneeded.kind == Kind::RootFileSystems => remove_root(home, path),
             // Who has it open goes on; who needs it again makes it again.
             Place::File(path) => std::fs::remove_file(path).is_ok(),
             Place::Template => {
@@ -213,6 +214,13 @@ pub fn prune(home: &Home, plan: &[Unneeded]) -> Result<u64, DiskUseError> {
         Templates::open(home).trim(Budget::default())?;
     }
     Ok(freed)
+}
+
+/// Much may have happened since the plan was made.
+fn remove_root(home: &Home, path: &Path) -> bool {
+    let chain = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let needed = || needed_roots(home).map_or(true, |needed| needed.contains(chain));
+    crate::root::remove_unused(path, needed).unwrap_or(false)
 }
 
 /// The chain IDs that images in the store and workspaces need.

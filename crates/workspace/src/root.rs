@@ -1,11 +1,13 @@
 //! The read-only root file system of an image: its layers as one EROFS, made once and kept by chain ID.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use home::{Exclusive, Home, LockError, Unfinished};
 use image::Image;
 use rootfs::{ConvertError, LayerBlob, Limits};
+use rustix::fs::{FlockOperation, flock};
 
 /// Why there is no root file system.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,8 @@ pub(crate) fn root_file_system(
         make(home, image, &path, progress)?;
     }
     lock.delete()?;
-    Ok(File::open(&path)?)
+    // It was just there, and was not removed unless it is unused.
+    open(&path)?.ok_or_else(|| RootError::Io(std::io::ErrorKind::NotFound.into()))
 }
 
 /// The root file system with this chain ID, if it is there.
@@ -54,10 +57,33 @@ pub(crate) fn chain_id(image: &Image) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
+/// Opens it, and says so by a shared lock, which lasts as long as anybody has it open: see [`remove_unused`].
 fn open(path: &Path) -> std::io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared))?;
+    // Whoever removed it meanwhile held the lock.
+    Ok(is_still_at(&file, path)?.then_some(file))
+}
+
+/// Removes the root file system at `path` if nobody has it open and `needed` says that nobody will; tells whether.
+pub(crate) fn remove_unused(path: &Path, needed: impl FnOnce() -> bool) -> std::io::Result<bool> {
+    let file = File::open(path)?;
+    let free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    if !free || needed() || !is_still_at(&file, path)? {
+        return Ok(false);
+    }
+    std::fs::remove_file(path).map(|()| true)
+}
+
+fn is_still_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    let ours = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -76,5 +102,23 @@ fn blob(layer: &image::Layer) -> LayerBlob {
         digest: layer.digest.bytes(),
         diff_id: layer.diff_id.bytes(),
         size: layer.size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_or_needed_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("root.erofs");
+        std::fs::write(&path, "x").unwrap();
+        let used = open(&path).unwrap().unwrap();
+        assert!(!remove_unused(&path, || false).unwrap());
+        drop(used);
+        assert!(!remove_unused(&path, || true).unwrap());
+        assert!(remove_unused(&path, || false).unwrap());
+        assert!(open(&path).unwrap().is_none());
     }
 }
