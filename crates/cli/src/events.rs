@@ -1,8 +1,10 @@
 //! `events`: what happened to workspaces.
 
+use std::io::Write;
+
 use home::Name;
 use jiff::Timestamp;
-use workspace::{Event, EventFollower};
+use workspace::{Event, EventFilter, EventReader};
 
 use crate::args::Global;
 use crate::completion::workspaces;
@@ -27,51 +29,62 @@ pub(crate) struct EventsArgs {
     /// Go on with what happens
     #[arg(short, long)]
     follow: bool,
-    /// Not before: a time, or how long ago (as in 2026-01-31T12:00:00Z, 90, 10m)
+    /// At this time or later: a time, or how long ago (as in 2026-01-31T12:00:00Z, 90, 10m)
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<Timestamp>,
-    /// Not after
+    /// Before this time
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     until: Option<Timestamp>,
-}
-
-impl EventsArgs {
-    fn wants(&self, event: &Event) -> bool {
-        self.name.as_ref().is_none_or(|name| event.workspace == *name)
-            && self.since.is_none_or(|since| event.time >= since)
-            && self.until.is_none_or(|until| event.time <= until)
-    }
 }
 
 pub(crate) fn events(global: &Global, args: &EventsArgs) -> Result<Exit, Failure> {
     let failed = |error: std::io::Error| Failure::new("system", &error);
     let home = open_home(global)?;
-    let mut follower = args.follow.then(|| EventFollower::new(&home)).transpose().map_err(failed)?;
-    // One that happens between the two looks is shown once.
-    let mut last = None;
-    for event in workspace::events(&home).map_err(failed)? {
-        last = Some(event.time);
-        show(global, args, &event);
-    }
-    while let Some(follower) = &mut follower {
-        for event in follower.follow().map_err(failed)? {
-            if last.is_none_or(|last| event.time > last) {
-                show(global, args, &event);
-            }
-        }
-        if args.until.is_some_and(|until| Timestamp::now() > until) {
-            break;
-        }
+    let filter = EventFilter { workspace: args.name.clone(), since: args.since, until: args.until };
+    let format = global.format();
+    if args.follow {
+        show(EventReader::follow(&home, filter).map_err(failed)?, format).map_err(failed)?;
+    } else {
+        show(EventReader::new(&home, filter).map_err(failed)?, format).map_err(failed)?;
     }
     Ok(Exit::Success)
 }
 
-fn show(global: &Global, args: &EventsArgs, event: &Event) {
-    if !args.wants(event) {
-        return;
+fn show(events: impl Iterator<Item = std::io::Result<Event>>, format: Format) -> std::io::Result<()> {
+    for event in events {
+        let event = event?;
+        let line = match format {
+            Format::Json => serde_json::to_string(&event).expect("events are plain data"),
+            Format::Text => words(&event),
+        };
+        // A reader of ours that has gone, as `head` does, is no failure.
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            return Ok(());
+        }
     }
-    output::data(&match global.format() {
-        Format::Json => serde_json::to_string(event).expect("events are plain data"),
-        Format::Text => format!("{:.3}  {:<20}  {}", event.time, event.workspace, event.kind.words()),
-    });
+    Ok(())
+}
+
+/// Reasons may be a guest's words, and a terminal obeys control characters.
+fn words(event: &Event) -> String {
+    let words = output::printable(&event.kind.words());
+    format!("{:.3}  {:<20}  {words}", event.time, event.workspace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use workspace::EventKind;
+
+    #[test]
+    fn a_guests_words_do_nothing_to_a_terminal() {
+        let reason = "\x1b[2J\u{9b}31mä\nhalted\r".to_owned();
+        let event = Event {
+            time: Timestamp::UNIX_EPOCH,
+            workspace: "web".parse().unwrap(),
+            kind: EventKind::Failed { reason },
+        };
+        let shown = words(&event);
+        assert!(shown.ends_with(r"failed: \u{1b}[2J\u{9b}31mä\nhalted\r"), "{shown}");
+    }
 }

@@ -9,6 +9,7 @@
 //! ├── templates/    <key>/: booted machines to restore
 //! ├── spares/       sockets and locks of restored machines that wait for a run
 //! ├── workspaces/   <name>/: record, lock and disk of each workspace
+//! ├── events/       what happened to workspaces
 //! └── tmp/          work in progress, each entry locked by its maker
 //! ```
 //!
@@ -113,6 +114,11 @@ impl Home {
     /// Workspaces by name.
     pub fn workspaces(&self) -> PathBuf {
         self.root.join("workspaces")
+    }
+
+    /// What happened to workspaces, also to those that are gone.
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events")
     }
 
     /// Work in progress; see [`Scratch`].

@@ -1,22 +1,28 @@
-//! What happened to workspaces: one file for the state directory, so that it outlives them.
+//! What happened to workspaces: one journal for the state directory, so that it outlives them.
 //!
-//! `events.jsonl` holds one JSON document a line, appended with a single write, so that any number of processes
-//! append at once and a crash tears at most the last line. At its bound the file becomes `events.1.jsonl`, and
-//! the one before that goes.
+//! Events are in `events/`, in segments as [`crate::journal`] draws them, one JSON document a line. Any number of
+//! processes note events; each does so while it holds the lock there, so that none goes to a segment that is
+//! complete. What a newer release notes is handed on as it is.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+mod reader;
+
+use std::io;
 
 use home::{Exclusive, Home, Name};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
+use crate::journal::{Appender, Bounds, Directory};
 use crate::state::Exit;
 
-/// The size at which a new file is begun, in bytes.
-const BOUND: u64 = 4 << 20;
+pub use reader::{EventFilter, EventReader, FollowEvents};
+
+/// Some hundred thousand events.
+const BOUNDS: Bounds = Bounds { segment: 4 << 20, segments: 4 };
+
+/// The longest reason that is kept, in bytes; written as JSON it takes six times as many at most.
+const LONGEST_REASON: usize = 512;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,9 +91,9 @@ pub enum EventKind {
         /// Which.
         health: Health,
     },
-    /// What a newer release wrote.
-    #[serde(other, skip_serializing)]
-    Unknown,
+    /// What a newer release wrote, as it wrote it.
+    #[serde(untagged)]
+    Other(serde_json::Map<String, serde_json::Value>),
 }
 
 impl EventKind {
@@ -111,173 +117,40 @@ impl EventKind {
             Self::Quarantined { reason } => format!("quarantined: {reason}"),
             Self::Released { reason } => format!("released: {reason}"),
             Self::Health { health } => format!("health: {health}"),
-            Self::Unknown => "something that this release does not know".to_owned(),
+            Self::Other(fields) => serde_json::to_string(fields).expect("it was read from such a text"),
         }
     }
 }
 
-/// Notes an event.
+/// Notes an event. One about a quarantine outlives a crash of the host right after this.
 pub(crate) fn append_event(home: &Home, event: &Event) -> io::Result<()> {
-    let path = current(home);
-    let mut file = File::options().create(true).append(true).read(true).open(&path)?;
-    // A line that a crash tore must not take this one with it.
-    let mut line = if ends_in_a_line(&file)? { Vec::new() } else { vec![b'\n'] };
-    serde_json::to_writer(&mut line, event).expect("events are plain data");
+    let mut line = serde_json::to_vec(&event.bounded()).expect("events are plain data");
     line.push(b'\n');
-    file.write_all(&line)?;
-    if file.metadata()?.len() > BOUND {
-        rotate(home)?;
+    let directory = Directory::make(&home.events())?;
+    let lock = Exclusive::wait(&home.events().join("lock")).map_err(io::Error::other)?;
+    let mut appender = Appender::open(directory, BOUNDS)?;
+    appender.append(&line).map_err(|incomplete| incomplete.source)?;
+    drop(lock);
+    if matches!(event.kind, EventKind::Quarantined { .. } | EventKind::Released { .. }) {
+        appender.sync()?;
     }
     Ok(())
 }
 
-fn ends_in_a_line(file: &File) -> io::Result<bool> {
-    let length = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if length > 0 {
-        rustix::io::pread(file, &mut last, length - 1)?;
-    }
-    Ok(last == [b'\n'])
-}
-
-/// All events that are kept, the oldest first. A torn line is left out.
-pub fn events(home: &Home) -> io::Result<Vec<Event>> {
-    let mut events = Vec::new();
-    for path in [previous(home), current(home)] {
-        match std::fs::read(path) {
-            Ok(text) => events.extend(parse(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+impl Event {
+    /// The same with a reason that is not too long: some come from a guest.
+    fn bounded(&self) -> Self {
+        let mut event = self.clone();
+        if let EventKind::Failed { reason }
+        | EventKind::Quarantined { reason }
+        | EventKind::Released { reason } = &mut event.kind
+        {
+            let fits = (0..=LONGEST_REASON).rev().find(|end| reason.is_char_boundary(*end));
+            reason.truncate(fits.expect("the start is a boundary"));
         }
-    }
-    Ok(events)
-}
-
-/// The events in whole lines of `text`.
-fn parse(text: &[u8]) -> impl Iterator<Item = Event> {
-    text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
-}
-
-/// Of several that see the bound at once, one begins a new file.
-fn rotate(home: &Home) -> io::Result<()> {
-    let path = current(home);
-    let Ok(Some(lock)) = Exclusive::try_now(&path.with_extension("lock")) else { return Ok(()) };
-    if std::fs::metadata(&path)?.len() > BOUND {
-        std::fs::rename(&path, previous(home))?;
-    }
-    lock.delete()
-}
-
-/// Where events are appended.
-pub(crate) fn current(home: &Home) -> PathBuf {
-    home.root().join("events.jsonl")
-}
-
-fn previous(home: &Home) -> PathBuf {
-    home.root().join("events.1.jsonl")
-}
-
-/// Hears events as they happen.
-#[derive(Debug)]
-pub struct EventFollower {
-    home: Home,
-    file: Option<File>,
-    rest: Vec<u8>,
-    directory: crate::watch::Watch,
-}
-
-impl EventFollower {
-    /// Starts with the next event.
-    pub fn new(home: &Home) -> io::Result<Self> {
-        let directory = crate::watch::Watch::new(home.root())?;
-        let mut file = File::options().create(true).append(true).read(true).open(current(home))?;
-        io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
-        Ok(Self { home: home.clone(), file: Some(file), rest: Vec::new(), directory })
-    }
-
-    /// Waits for events.
-    pub fn follow(&mut self) -> io::Result<Vec<Event>> {
-        loop {
-            let found = self.read_on()?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
-            self.directory.wait(None)?;
-        }
-    }
-
-    fn read_on(&mut self) -> io::Result<Vec<Event>> {
-        let mut found = Vec::new();
-        loop {
-            if let Some(file) = &mut self.file {
-                io::Read::read_to_end(file, &mut self.rest)?;
-                let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-                found.extend(parse(&self.rest[..whole]));
-                self.rest.drain(..whole);
-            }
-            let replaced = match (&self.file, std::fs::metadata(current(&self.home))) {
-                (_, Err(_)) => return Ok(found),
-                (None, Ok(_)) => true,
-                (Some(file), Ok(there)) => {
-                    std::os::unix::fs::MetadataExt::ino(&file.metadata()?)
-                        != std::os::unix::fs::MetadataExt::ino(&there)
-                }
-            };
-            if !replaced {
-                return Ok(found);
-            }
-            self.file = Some(File::open(current(&self.home))?);
-        }
+        event
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(kind: EventKind) -> Event {
-        Event { time: Timestamp::now(), workspace: "web".parse().unwrap(), kind }
-    }
-
-    fn home() -> (tempfile::TempDir, Home) {
-        let parent = tempfile::tempdir().unwrap();
-        let home = Home::open(Some(parent.path())).unwrap();
-        (parent, home)
-    }
-
-    #[test]
-    fn events_are_read_as_they_were_noted() {
-        let (_parent, home) = home();
-        let noted = [
-            event(EventKind::Created),
-            event(EventKind::Started { restored: true }),
-            event(EventKind::ServiceExited { exit: Exit::Signal(9) }),
-            event(EventKind::Quarantined { reason: "it \"lies\"\n".to_owned() }),
-        ];
-        for event in &noted {
-            append_event(&home, event).unwrap();
-        }
-        assert_eq!(events(&home).unwrap(), noted);
-    }
-
-    #[test]
-    fn a_torn_line_and_a_newer_kind_are_no_obstacle() {
-        let (_parent, home) = home();
-        let newer = r#"{"time":"2026-01-01T00:00:00Z","workspace":"a","event":"beamed","to":"mars"}"#;
-        std::fs::write(current(&home), format!("{newer}\n{{\"time\":\"20")).unwrap();
-        append_event(&home, &event(EventKind::Halted)).unwrap();
-        let kinds: Vec<_> = events(&home).unwrap().into_iter().map(|event| event.kind).collect();
-        assert_eq!(kinds, [EventKind::Unknown, EventKind::Halted]);
-    }
-
-    #[test]
-    fn a_follower_loses_nothing_when_the_file_is_replaced() {
-        let (_parent, home) = home();
-        let mut follower = EventFollower::new(&home).unwrap();
-        append_event(&home, &event(EventKind::Created)).unwrap();
-        std::fs::rename(current(&home), previous(&home)).unwrap();
-        append_event(&home, &event(EventKind::Deleted)).unwrap();
-        let kinds: Vec<_> = follower.follow().unwrap().into_iter().map(|event| event.kind).collect();
-        assert_eq!(kinds, [EventKind::Created, EventKind::Deleted]);
-    }
-}
+mod tests;

@@ -1,176 +1,196 @@
-//! Reading a log, also while it is written and its files are replaced.
+//! Reading a workspace's log, by any number of readers, while it is written or not.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{FILES, LogEntry, LogSource, Written, file_name};
-use crate::watch::Watch;
+use super::entry::{LogItem, LogSource, decode};
+use crate::journal::{Cursor, Directory, Position, Seen, Watch};
+use crate::workspace::Workspace;
 
-/// How often a follower asks whether more can come; what comes wakes it by itself.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A writer that closed its file may hold the workspace for a moment longer.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 
-/// Which entries to read.
+/// A writer's end is seen at once; this is for what is not seen.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// What to read of a log.
 #[derive(Debug, Clone, Default)]
 pub struct LogFilter {
-    /// Not before.
-    pub since: Option<Timestamp>,
-    /// Not after.
-    pub until: Option<Timestamp>,
-    /// Of these sources; of all if there is none.
+    /// Who is listened to; everybody if empty.
     pub sources: Vec<LogSource>,
-    /// The last so many lines.
-    pub tail: Option<usize>,
+    /// Only this many of the last lines.
+    pub tail: Option<u64>,
+    /// Only what was said at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only what was said before this time.
+    pub until: Option<Timestamp>,
 }
 
-impl LogFilter {
-    fn takes(&self, entry: &LogEntry) -> bool {
-        self.since.is_none_or(|since| entry.time >= since)
-            && self.until.is_none_or(|until| entry.time <= until)
-            && (self.sources.is_empty() || self.sources.contains(&entry.source))
-    }
-}
-
-/// Reads a log, from its start to its end, and on from there.
+/// A log, from where the filter wants it on to its end. As an iterator it gives what is there now.
 #[derive(Debug)]
 pub struct LogReader {
-    directory: PathBuf,
+    /// None if nothing was ever said.
+    cursor: Option<Cursor>,
     filter: LogFilter,
-    file: Option<File>,
-    rest: Vec<u8>,
 }
 
 impl LogReader {
-    /// A reader of the log in `directory`, which may not be there yet.
-    pub fn new(directory: &Path, filter: LogFilter) -> Self {
-        Self { directory: directory.to_owned(), filter, file: None, rest: Vec::new() }
-    }
-
-    /// Everything that is there, the oldest first.
-    pub fn read(&mut self) -> io::Result<Vec<LogEntry>> {
-        let mut entries = Vec::new();
-        for file in self.open_all()? {
-            self.file = Some(file);
-            self.rest.clear();
-            self.read_on(&mut entries)?;
-        }
-        if let Some(tail) = self.filter.tail {
-            keep_lines(&mut entries, tail);
-        }
-        Ok(entries)
-    }
-
-    /// Waits for what comes next; empty once nothing can come any more, which `is_alive` tells.
-    pub fn follow(&mut self, is_alive: &mut dyn FnMut() -> bool) -> io::Result<Vec<LogEntry>> {
-        let mut watch = match Watch::new(&self.directory) {
-            Ok(watch) => Some(watch),
-            // There is no log yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        loop {
-            // What is written after this question is found by the next look.
-            let alive = is_alive();
-            let mut entries = Vec::new();
-            self.catch_up(&mut entries)?;
-            if !entries.is_empty() || !alive {
-                return Ok(entries);
-            }
-            if let Some(watch) = &mut watch {
-                watch.wait(Some(HEARTBEAT))?;
-            } else {
-                std::thread::sleep(HEARTBEAT / 10);
-                watch = Watch::new(&self.directory).ok();
-            }
+    /// Opens the log in `directory`, which may be missing.
+    pub fn open(directory: &Path, filter: LogFilter) -> io::Result<Self> {
+        match Directory::open(directory) {
+            Ok(directory) => Self::new(directory, filter),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { cursor: None, filter }),
+            Err(error) => Err(error),
         }
     }
 
-    /// Reads on in the file that was the newest, and then in those that came after it.
-    fn catch_up(&mut self, entries: &mut Vec<LogEntry>) -> io::Result<()> {
-        self.read_on(entries)?;
-        let Some(current) = &self.file else {
-            for file in self.open_all()? {
-                self.file = Some(file);
-                self.read_on(entries)?;
-            }
-            return Ok(());
-        };
-        let current = current.metadata()?.ino();
-        let mut newer = Vec::new();
-        for file in self.open_all()?.into_iter().rev() {
-            if file.metadata()?.ino() == current {
-                break;
-            }
-            newer.push(file);
-        }
-        if !newer.is_empty() {
-            // It was the newest when it was read last; something may have come before it was replaced.
-            self.read_on(entries)?;
-        }
-        for file in newer.into_iter().rev() {
-            self.rest.clear();
-            self.file = Some(file);
-            self.read_on(entries)?;
-        }
-        Ok(())
+    /// Opens the log in `directory`, made if it is missing, to read what is there and then what comes, until
+    /// `is_alive` says that nobody writes any more.
+    pub(crate) fn follow<F: FnMut() -> bool>(
+        directory: &Path,
+        filter: LogFilter,
+        is_alive: F,
+    ) -> io::Result<FollowLog<F>> {
+        let directory = Directory::make(directory)?;
+        let watch = Watch::new(&directory);
+        let reader = Self::new(directory, filter)?;
+        Ok(FollowLog { reader, watch, is_alive, look: Some(Duration::ZERO) })
     }
 
-    /// The files, the oldest first. One that is renamed meanwhile is not opened twice.
-    fn open_all(&self) -> io::Result<Vec<File>> {
-        let mut files: Vec<File> = Vec::new();
-        for number in (0..FILES).rev() {
-            match File::open(file_name(&self.directory, number)) {
-                Ok(file) => {
-                    let same =
-                        |other: &File| Ok::<_, io::Error>(other.metadata()?.ino() == file.metadata()?.ino());
-                    let known = files.iter().map(same).collect::<io::Result<Vec<_>>>()?;
-                    if !known.contains(&true) {
-                        files.push(file);
-                    }
+    fn new(directory: Directory, filter: LogFilter) -> io::Result<Self> {
+        let position = filter.position(&directory)?;
+        Ok(Self { cursor: Some(Cursor::at(directory, position)), filter })
+    }
+
+    /// The next item, if one is there.
+    fn next_item(&mut self) -> io::Result<Option<LogItem>> {
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        while let Some(line) = cursor.next_line()? {
+            let item = decode(line).filter(|item| self.filter.wants(item));
+            if item.is_some() {
+                return Ok(item);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for LogReader {
+    type Item = io::Result<LogItem>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_item().transpose()
+    }
+}
+
+impl LogFilter {
+    /// Where the first of the last lines starts.
+    fn position(&self, directory: &Directory) -> io::Result<Position> {
+        let Some(mut left) = self.tail else { return Ok(Position::START) };
+        // With no lines wanted, it is behind the last one: that is found by visiting none but it.
+        let mut start = Position::START;
+        let mut found = false;
+        directory.lines_backwards(|position, line| {
+            if left == 0 {
+                if !found {
+                    start = Position { offset: position.offset + line.len() as u64 + 1, ..position };
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                return ControlFlow::Break(());
             }
-        }
-        Ok(files)
+            let item = decode(line).filter(|item| self.wants(item));
+            if item.is_some_and(|item| begins_line(&item)) {
+                (start, found) = (position, true);
+                left -= 1;
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(if left == 0 { start } else { Position::START })
     }
 
-    /// Takes whole lines from the open file.
-    fn read_on(&mut self, entries: &mut Vec<LogEntry>) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.read_to_end(&mut self.rest)?;
-        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        for line in self.rest[..whole].split(|byte| *byte == b'\n') {
-            // What is no entry was torn by a crash.
-            let entry = serde_json::from_slice::<Written>(line).ok().and_then(Written::entry);
-            entries.extend(entry.filter(|entry| self.filter.takes(entry)));
+    fn wants(&self, item: &LogItem) -> bool {
+        let time = item.time();
+        let in_time =
+            self.since.is_none_or(|since| since <= time) && self.until.is_none_or(|until| time < until);
+        in_time && self.wants_source(item)
+    }
+
+    /// What was lost may have been anybody's.
+    fn wants_source(&self, item: &LogItem) -> bool {
+        match item {
+            LogItem::Entry(entry) => self.sources.is_empty() || self.sources.contains(&entry.source),
+            LogItem::Lost { .. } => true,
         }
-        self.rest.drain(..whole);
+    }
+}
+
+fn begins_line(item: &LogItem) -> bool {
+    matches!(item, LogItem::Entry(entry) if !entry.continued)
+}
+
+impl Workspace {
+    /// Its log, followed until its machine is gone, whatever it is called meanwhile.
+    pub fn follow_log(&self, filter: LogFilter) -> io::Result<FollowLog<impl FnMut() -> bool + use<>>> {
+        let directory = File::open(self.directory())?;
+        let workspace = self.clone().through(&directory);
+        let logs = workspace.logs();
+        let is_alive = move || {
+            // The workspace is reached through it.
+            let _open = &directory;
+            workspace.status().is_ok_and(|status| status.state.is_live())
+        };
+        LogReader::follow(&logs, filter, is_alive)
+    }
+}
+
+/// A log that is followed: an iterator that waits for what comes, and ends when nothing will.
+#[derive(Debug)]
+pub struct FollowLog<F> {
+    reader: LogReader,
+    watch: Watch,
+    is_alive: F,
+    /// How long to wait until it is looked whether somebody still writes; `None` when nobody does.
+    look: Option<Duration>,
+}
+
+impl<F: FnMut() -> bool> FollowLog<F> {
+    fn next_item(&mut self) -> io::Result<Option<LogItem>> {
+        loop {
+            if let Some(item) = self.reader.next_item()? {
+                return Ok(Some(item));
+            }
+            let Some(look) = self.look else { return Ok(None) };
+            self.wait(look)?;
+        }
+    }
+
+    /// Waits until there may be more, or clears `look`: what is there then is all.
+    fn wait(&mut self, look: Duration) -> io::Result<()> {
+        let left = self.reader.filter.until.map(|until| Timestamp::now().duration_until(until));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
+        if left.is_some_and(|left| left.is_zero()) {
+            self.look = None;
+            return Ok(());
+        }
+        let seen = self.watch.wait(left.map_or(look, |left| left.min(look)))?;
+        let next = match seen {
+            Seen::Growth => return Ok(()),
+            Seen::Closed => FIRST_LOOK,
+            Seen::Nothing => (look * 2).clamp(FIRST_LOOK, LAST_LOOK),
+        };
+        self.look = (self.is_alive)().then_some(next);
         Ok(())
     }
 }
 
-/// Keeps the entries of the last `count` lines; a piece belongs to the line that it goes on.
-fn keep_lines(entries: &mut Vec<LogEntry>, count: usize) {
-    let mut left = count;
-    let mut from = entries.len();
-    for (index, entry) in entries.iter().enumerate().rev() {
-        let before = entries[..index].iter().rev().find(|before| before.source == entry.source);
-        let begins = before.is_none_or(|before| {
-            before.bytes.ends_with(
-                b"
-",
-            )
-        });
-        if left == 0 {
-            break;
-        }
-        from = index;
-        left -= usize::from(begins);
+impl<F: FnMut() -> bool> Iterator for FollowLog<F> {
+    type Item = io::Result<LogItem>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_item().transpose()
     }
-    entries.drain(..from);
 }
