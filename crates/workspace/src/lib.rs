@@ -1,6 +1,10 @@
 //! The persistent unit, its lifecycle, and one-shot runs.
 //!
 //! ```text
+//! create ──▶ workspaces/<name>/    record: what it is made from; state: what happened to it
+//! start ──▶ supervisor ──▶ plan …  control: what it is asked; log, event: what was said and done
+//! exec ───▶ its socket ──▶ agent
+//!
 //! run ──▶ plan ──▶ boot ──▶ agent ──▶ process
 //!          │        │        └ requests and streams, over the guest's port
 //!          │        ├ or restore, from the template that `warm` made

@@ -13,12 +13,10 @@
 //! When the run hangs up, or is killed, the keeper ends the machine and itself. What makes a machine the run's
 //! own (randomness, clock, names) arrives with the run, as after any restore.
 
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use home::{Exclusive, Home, LockError};
@@ -28,13 +26,14 @@ use rustix::net::{
 };
 use template::{TemplateKey, Templates};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 
 use crate::agent::Agent;
 use crate::boot::{Booted, GuestSide, Released, StartKind, listen};
 use crate::machine::{Lent, Machine};
 use crate::plan::{Plan, WritableDisk};
 use crate::root::{chain_id, root_file_system};
+use crate::socket::Socket;
 use crate::warm::{WarmError, WarmRequest, warm_up};
 
 /// A keeper that is there answers at once.
@@ -128,7 +127,7 @@ async fn wait_for_run(
     mut released: Released,
     lifetime: Duration,
 ) -> io::Result<Option<(Released, UnixStream)>> {
-    let socket = Socket::of(home, key)?;
+    let socket = socket_of(home, key)?;
     let listener = socket.listen()?;
     let connection = tokio::select! {
         accepted = listener.accept() => Some(accepted?.0),
@@ -168,7 +167,7 @@ pub(crate) async fn claim(home: &Home, key: &TemplateKey, guest: GuestSide) -> O
 }
 
 async fn try_claim(home: &Home, key: &TemplateKey, guest: GuestSide) -> io::Result<Option<Booted>> {
-    let socket = Socket::of(home, key)?;
+    let socket = socket_of(home, key)?;
     let Some(keeper) = socket.connect()? else { return Ok(None) };
     keeper.set_nonblocking(true)?;
     let keeper = UnixStream::from_std(keeper)?;
@@ -186,46 +185,9 @@ fn stream(descriptor: OwnedFd) -> io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-/// A keeper's socket. It is reached through its directory's descriptor, since the path of a state directory
-/// may be longer than a socket's address can be (108 bytes; unix(7)).
-struct Socket {
-    path: PathBuf,
-    directory: File,
-    name: String,
-}
-
-impl Socket {
-    fn of(home: &Home, key: &TemplateKey) -> io::Result<Self> {
-        let name = format!("{key}.sock");
-        Ok(Self { path: home.spares().join(&name), directory: File::open(home.spares())?, name })
-    }
-
-    fn address(&self) -> String {
-        format!("/proc/self/fd/{}/{}", self.directory.as_raw_fd(), self.name)
-    }
-
-    fn listen(&self) -> io::Result<UnixListener> {
-        // A keeper that was killed left its socket; the lock says that there is no other.
-        self.remove();
-        UnixListener::bind(self.address())
-    }
-
-    fn connect(&self) -> io::Result<Option<StdUnixStream>> {
-        match StdUnixStream::connect(self.address()) {
-            Ok(stream) => Ok(Some(stream)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.remove();
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn remove(&self) {
-        // Gone is gone.
-        let _ = std::fs::remove_file(&self.path);
-    }
+/// A keeper's socket.
+fn socket_of(home: &Home, key: &TemplateKey) -> io::Result<Socket> {
+    Socket::of(&home.spares(), &format!("{key}.sock"))
 }
 
 fn send_descriptors(stream: &UnixStream, descriptors: [BorrowedFd<'_>; 2]) -> io::Result<()> {
