@@ -55,7 +55,10 @@ struct Document {
     quarantine: Option<Quarantine>,
     cpu_percent: Option<f64>,
     memory: Option<u64>,
+    /// What is used of the guest's memory, as its kernel counts.
+    guest_memory: Option<u64>,
     disk: Disk,
+    network: Connected,
     service: Service,
     spec: WorkspaceSpec,
 }
@@ -65,7 +68,20 @@ struct Document {
 struct Disk {
     path: String,
     size: u64,
+    /// What the guest's file system holds, if the guest can be asked.
+    used: Option<u64>,
+    /// What it takes on the host.
     allocated: u64,
+}
+
+/// A workspace's network, as its guest sees it.
+#[derive(Serialize)]
+struct Connected {
+    mode: workspace::Network,
+    address: Option<std::net::Ipv4Addr>,
+    gateway: Option<std::net::Ipv4Addr>,
+    nameserver: Option<std::net::Ipv4Addr>,
+    ports: Vec<String>,
 }
 
 pub(crate) fn status(global: &Global, args: &StatusArgs) -> Result<Exit, Failure> {
@@ -98,6 +114,7 @@ pub(crate) fn status(global: &Global, args: &StatusArgs) -> Result<Exit, Failure
 
 fn document(workspace: &Workspace, status: Status) -> Document {
     let usage = HostUsage::of(&status);
+    let guest = status.live.as_ref().and_then(|_| workspace.guest_usage());
     let path = workspace.disk();
     let disk = std::fs::metadata(&path).ok();
     let boot = status.facts.boot;
@@ -122,13 +139,27 @@ fn document(workspace: &Workspace, status: Status) -> Document {
         quarantine: status.facts.quarantine,
         cpu_percent: usage.map(|usage| usage.cpu_percent),
         memory: usage.map(|usage| usage.memory),
+        guest_memory: guest.map(|guest| guest.memory_used),
+        network: connected(status.record.spec.network),
         disk: Disk {
             path: path.display().to_string(),
             size: disk.as_ref().map_or(0, std::fs::Metadata::len),
+            used: guest.map(|guest| guest.disk_used),
             allocated: disk.map_or(0, |disk| disk.blocks() * 512),
         },
         service: status.record.service,
         spec: status.record.spec,
+    }
+}
+
+fn connected(mode: workspace::Network) -> Connected {
+    let network = (mode == workspace::Network::User).then(engine::UserNetwork::default);
+    Connected {
+        mode,
+        address: network.map(|network| network.guest),
+        gateway: network.map(|network| network.gateway),
+        nameserver: network.map(|network| network.nameserver),
+        ports: Vec::new(),
     }
 }
 
@@ -155,18 +186,27 @@ fn print(document: &Document) {
     line("Service", &words(&document.service.argv));
     line("Created", &format!("{:.0}", document.created_at));
     optional("Last end", document.last_end.as_ref().map(ending));
-    line("Machine", &format!("{} CPUs, {} memory, network {}", spec.cpus, spec.memory, spec.network));
+    line("Machine", &format!("{} CPUs, {} memory", spec.cpus, spec.memory));
+    let mode = document.network.mode;
+    let address = document.network.address;
+    line(
+        "Network",
+        &address.map_or_else(|| mode.to_string(), |address| format!("{mode}, address {address}")),
+    );
     optional("Runs on", runs_on(document));
     let disk = &document.disk;
+    let used = disk.used.map(|used| format!("; its guest uses {}", output::size(used))).unwrap_or_default();
     line(
         "Disk",
-        &format!("{}, of which {} are taken", output::size(disk.size), output::size(disk.allocated)),
+        &format!("{}, {} on this host{used}", output::size(disk.size), output::size(disk.allocated)),
     );
     let restart = (spec.restart != RestartPolicy::No)
         .then(|| format!("{}; {} so far", spec.restart, document.restarts));
     optional("Restart", restart);
     let usage = document.memory.map(output::size).zip(document.cpu_percent);
-    optional("Usage", usage.map(|(memory, cpu)| format!("CPU {cpu:.1}%, host memory {memory}")));
+    let guest = document.guest_memory.map(|memory| format!(", guest memory {}", output::size(memory)));
+    let guest = guest.unwrap_or_default();
+    optional("Usage", usage.map(|(memory, cpu)| format!("CPU {cpu:.1}%, host memory {memory}{guest}")));
     optional(
         "Processes",
         document.supervisor_pid.map(|supervisor| match document.machine_pid {

@@ -23,7 +23,7 @@ mod message;
 pub use codec::{Decoder, Incoming, ProtocolError, encode, encode_greeting};
 pub use message::{
     Command, ExitStatus, Identity, Network, Outcome, OutputStream, ProcessId, Root, SpawnFailure,
-    SpawnFailureKind, Stdio, TerminalSize, ToGuest, ToHost, Writable,
+    SpawnFailureKind, Stdio, TerminalSize, ToGuest, ToHost, Usage, Writable,
 };
 
 /// The version that this release speaks; both sides must speak the same.

@@ -23,6 +23,8 @@ pub enum ToGuest<'a> {
         /// The time since the Unix epoch in UTC, at the moment of sending.
         clock: Duration,
     },
+    /// Tell how much of the machine is used; answered by [`ToHost::Measured`].
+    Measure,
     /// End all processes, write everything to disk, unmount, say [`ToHost::Done`], and power off.
     ShutDown {
         /// How long processes have between SIGTERM and SIGKILL.
@@ -85,6 +87,8 @@ pub enum ToGuest<'a> {
 pub enum ToHost<'a> {
     /// The oldest unanswered request about the machine is done, or failed.
     Done(Outcome),
+    /// How much of the machine is used; the answer to the oldest unanswered [`ToGuest::Measure`].
+    Measured(Usage),
     /// The process runs.
     Spawned {
         /// The process.
@@ -123,6 +127,19 @@ pub enum ToHost<'a> {
         /// How it ended.
         status: ExitStatus,
     },
+}
+
+/// How much of a machine is used, as its kernel sees it, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The size of the file system that takes changes.
+    pub disk_size: u64,
+    /// What of it is used.
+    pub disk_used: u64,
+    /// The memory that the kernel manages.
+    pub memory_size: u64,
+    /// What of it could not be given to a new process without swapping.
+    pub memory_used: u64,
 }
 
 /// The result of a request about the machine: success, or the step that failed and why.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::{
-    Command, ExitStatus, OutputStream, ProcessId, SpawnFailure, TerminalSize, ToGuest, WINDOW, encode,
+    Command, ExitStatus, OutputStream, ProcessId, SpawnFailure, TerminalSize, ToGuest, Usage, WINDOW, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -143,6 +143,15 @@ impl Agent {
                 Err(_) => Err(agent.why_lost()),
             }
         }
+    }
+
+    /// Asks how much of the machine is used.
+    pub fn measure(&self) -> impl Future<Output = Result<Usage, AgentError>> + use<> {
+        let (sender, receiver) = oneshot::channel();
+        self.session.lock().expect("no holder panics").measurements.push_back(sender);
+        self.send(&ToGuest::Measure);
+        let agent = self.clone();
+        async move { receiver.await.map_err(|_| agent.why_lost()) }
     }
 
     /// Starts a process.

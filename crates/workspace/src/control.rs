@@ -14,7 +14,7 @@ use std::path::Path;
 
 use engine::Accelerator;
 use jiff::Timestamp;
-use proto::Command;
+use proto::{Command, Usage};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,13 @@ use crate::socket::Socket;
 use crate::state::{Exit, State};
 
 /// The version that this release speaks.
-pub(crate) const VERSION: u32 = 1;
+const VERSION: u32 = 1;
+
+/// The same; tests of builds with debug assertions may have a process speak another.
+pub(crate) fn version() -> u32 {
+    let pretended = || std::env::var("MICROAGENT_CONTROL_VERSION").ok()?.parse().ok();
+    if cfg!(debug_assertions) { pretended().unwrap_or(VERSION) } else { VERSION }
+}
 
 /// The longest document, in bytes. Commands are as long as the kernel lets them be, and then in JSON.
 pub(crate) const LONGEST: u64 = 8 << 20;
@@ -67,6 +73,8 @@ pub(crate) enum Request {
     },
     /// Answer once it has ended for good.
     Wait,
+    /// How much of the machine is used, as its guest sees it.
+    Measure,
     /// Start a command that nobody looks at, and leave it running.
     Detached {
         /// The command.
@@ -86,6 +94,8 @@ pub(crate) enum Reply {
     Done,
     /// What is known.
     Status(Box<LiveStatus>),
+    /// How much of the machine is used.
+    Measured(Usage),
     /// The service ended so, if it was ever started.
     Ended {
         /// How.
@@ -182,7 +192,7 @@ pub(crate) fn open(directory: &Path, request: &Request) -> Result<(Reply, StdUni
         Err(error) => return Err(error.into()),
     };
     let mut stream = socket.connect()?.ok_or(ControlError::Nobody)?;
-    let line = line(&Asked { microagent: VERSION, request });
+    let line = line(&Asked { microagent: version(), request });
     // One that went away before it read the request is seen below.
     let _ = stream.write_all(&line);
     let reply = read_line(&mut stream)?;
@@ -199,7 +209,7 @@ pub(crate) fn line(document: &impl Serialize) -> Vec<u8> {
 /// Reads a document of the version that this release speaks.
 pub(crate) fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, ControlError> {
     let Version { microagent } = serde_json::from_slice(line).map_err(ControlError::Garbled)?;
-    if microagent != VERSION {
+    if microagent != version() {
         return Err(ControlError::OtherRelease { theirs: microagent });
     }
     serde_json::from_slice(line).map_err(ControlError::Garbled)

@@ -36,7 +36,8 @@ pub struct Machine {
 }
 
 /// A machine's network, in the user's terms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Network {
     /// Outbound connections and name resolution.
     #[default]

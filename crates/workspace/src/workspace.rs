@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use home::{Exclusive, Home, LockError, Name, RecordError, read_record, write_record};
 use jiff::Timestamp;
+use proto::Usage;
 use tokio::net::UnixStream;
 
 use crate::agent::{Agent, AgentError};
@@ -329,6 +330,14 @@ impl Workspace {
                 return answer;
             }
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// How much of its machine is used, as the guest sees it; `None` if it cannot be asked now.
+    pub fn guest_usage(&self) -> Option<Usage> {
+        match self.ask(&Request::Measure) {
+            Ok(Some(Reply::Measured(usage))) => Some(usage),
+            _ => None,
         }
     }
 

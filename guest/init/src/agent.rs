@@ -15,7 +15,7 @@ use crate::outbox::Outbox;
 use crate::process::Process;
 use crate::root::MountedRoot;
 use crate::streams::Read;
-use crate::{identity, network, root, say, shutdown};
+use crate::{identity, network, root, say, shutdown, usage};
 
 /// busybox's and sysvinit's ways to ask the first process for an end; Ctrl-Alt-Del arrives as SIGINT.
 const WAYS_DOWN: [i32; 5] = [libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGINT, libc::SIGPWR];
@@ -175,6 +175,7 @@ impl Agent {
                 self.answer(outcome);
             }
             ToGuest::SetClock { clock } => self.outbox.send(&ToHost::Done(identity::set_clock(clock))),
+            ToGuest::Measure => self.outbox.send(&ToHost::Measured(usage::measure())),
             ToGuest::ShutDown { grace } => self.shut_down(grace),
             ToGuest::Spawn { process, command } => self.spawn(process, &command),
             ToGuest::Input { process, data } => self.take_input(process, data),

@@ -27,6 +27,7 @@ mod process;
 mod root;
 mod shutdown;
 mod streams;
+mod usage;
 mod user;
 
 use std::process::ExitCode;

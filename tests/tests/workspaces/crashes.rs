@@ -115,3 +115,21 @@ fn a_reboot_of_the_host_is_a_failure_of_what_ran() {
     assert_eq!(state(&world, "box"), "running");
     world.microagent(["delete", "--force", "box"]).outcome().success();
 }
+
+#[test]
+fn a_supervisor_of_another_release_is_told_apart_and_can_be_ended() {
+    let world = World::own().warm_machine();
+    let start = world.run(["-d", "--name", "box", "busybox", "sh", "-c", SERVICE]);
+    start.env("MICROAGENT_CONTROL_VERSION", "99").outcome().success();
+    assert_eq!(state(&world, "box"), "running");
+    for words in [&["halt"][..], &["stop"], &["pause"]] {
+        let error = world.microagent(words).args(["box"]).outcome().error(1);
+        assert!(error.contains("another release") && error.contains("microagent kill box"), "{error}");
+    }
+    assert!(world.microagent(["exec", "box", "true"]).outcome().error(125).contains("another release"));
+    world.microagent(["kill", "box"]).outcome().success();
+    assert_eq!(state(&world, "box"), "stopped");
+    wait_until(Duration::from_secs(10), || processes_of(world.home()));
+    world.microagent(["start", "box"]).outcome().success();
+    assert_eq!(state(&world, "box"), "running");
+}

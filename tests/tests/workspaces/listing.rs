@@ -67,3 +67,24 @@ fn a_workspace_of_an_earlier_release_is_still_read() {
     assert_eq!(state(&world, "box"), "created");
     world.microagent(["delete", "--yes", "box"]).outcome().success();
 }
+
+#[test]
+fn a_status_knows_what_the_guest_uses() {
+    let world = World::own().warm_machine();
+    started(&world, "box", SERVICE);
+    let used = || super::status(&world, "box")["disk"]["used"].as_u64().unwrap();
+    let before = used();
+    world
+        .microagent(["exec", "box", "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=8"])
+        .outcome()
+        .success();
+    assert!(used() >= before + (8 << 20));
+    let document = super::status(&world, "box");
+    assert!(document["guest_memory"].as_u64().unwrap() > 1 << 20);
+    let network = &document["network"];
+    assert_eq!((&network["mode"], &network["address"]), (&"user".into(), &"10.0.2.15".into()));
+    let shown = world.microagent(["status", "box"]).outcome().success();
+    assert!(shown.contains("its guest uses") && shown.contains("guest memory"), "{shown}");
+    world.microagent(["halt", "box"]).outcome().success();
+    assert!(super::status(&world, "box")["disk"]["used"].is_null());
+}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use proto::{Decoder, Incoming, Outcome, OutputStream, ProcessId, ToHost, WINDOW};
+use proto::{Decoder, Incoming, Outcome, OutputStream, ProcessId, ToHost, Usage, WINDOW};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -16,6 +16,7 @@ const LONGEST_REASON: usize = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) requests: VecDeque<oneshot::Sender<Outcome>>,
+    pub(super) measurements: VecDeque<oneshot::Sender<Usage>>,
     processes: Processes,
     last_id: u32,
 }
@@ -94,6 +95,11 @@ impl Session {
                 let request = self.requests.pop_front().ok_or("it answered what nobody asked")?;
                 // Whoever asked may have given up.
                 let _ = request.send(outcome.map_err(|reason| shortened(&reason)));
+            }
+            ToHost::Measured(usage) => {
+                let asked = self.measurements.pop_front().ok_or("it answered what nobody asked")?;
+                // Whoever asked may have given up.
+                let _ = asked.send(usage);
             }
             ToHost::Spawned { process, .. } => self.tell(process, ProcessEvent::Started)?,
             ToHost::SpawnFailed { process, mut failure } => {

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::proxy;
 use super::shared::Shared;
 use crate::agent::{Agent, ProcessEvent};
-use crate::control::{Answered, Asked, ControlError, LONGEST, Reply, Request, VERSION, line, parse};
+use crate::control::{Answered, Asked, ControlError, LONGEST, Reply, Request, line, parse, version};
 use crate::start::StartError;
 use crate::state::State;
 
@@ -63,6 +63,16 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
             };
             say(&mut stream, Reply::Done).await?;
             proxy::serve(stream, agent, shared.agent.subscribe()).await
+        }
+        Request::Measure => {
+            let Some(agent) = shared.usable_agent() else {
+                return say(&mut stream, unreachable_guest(shared.live().state)).await;
+            };
+            let reply = match tokio::time::timeout(REQUEST_DEADLINE, agent.measure()).await {
+                Ok(Ok(usage)) => Reply::Measured(usage),
+                _ => unreachable_guest(shared.live().state),
+            };
+            say(&mut stream, reply).await
         }
         Request::Detached { command } => {
             let Some(agent) = shared.usable_agent() else {
@@ -140,7 +150,7 @@ fn garbled(error: &ControlError) -> Reply {
 }
 
 async fn say(stream: &mut UnixStream, reply: Reply) -> io::Result<()> {
-    stream.write_all(&line(&Answered { microagent: VERSION, reply })).await
+    stream.write_all(&line(&Answered { microagent: version(), reply })).await
 }
 
 /// Reads up to the line's end and not a byte more: what follows belongs to another stream.
