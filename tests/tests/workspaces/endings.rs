@@ -105,3 +105,34 @@ fn a_service_that_cannot_start_is_told() {
     let error = world.microagent(["start", "box"]).outcome().error(1);
     assert!(error.contains("not found"), "{error}");
 }
+
+#[test]
+fn a_service_that_never_stops_speaking_can_be_ended() {
+    let world = World::own().warm_machine();
+    started(&world, "box", "trap 'exit 0' TERM; yes & while :; do echo loud; done");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(world.microagent(["exec", "box", "echo", "heard"]).outcome().success(), "heard\n");
+    world.microagent(["halt", "box"]).outcome().success();
+    assert_eq!(state(&world, "box"), "halted");
+    let logs = world.home().join("workspaces/box/logs");
+    let sizes = std::fs::read_dir(logs).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+    assert!(sizes.sum::<u64>() <= 48 << 20, "the log is bounded");
+}
+
+#[test]
+fn who_waits_is_told_the_end_for_good_also_across_restarts() {
+    let world = World::own().warm_machine();
+    let flags =
+        ["-d", "--name", "box", "--restart", "on-failure:2", "busybox", "sh", "-c", "sleep 0.5; exit 9"];
+    world.run(flags).outcome().success();
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            world.microagent(["wait", "box"]).start()
+        })
+        .collect();
+    for waiting in waiting {
+        assert_eq!(waiting.wait().success(), "9\n");
+    }
+    assert_eq!(status(&world, "box")["restarts"], 2);
+}

@@ -138,6 +138,7 @@ impl Life {
                 Request::Halt => return Some((order, Ending::Halted)),
                 Request::Stop { .. } => return Some((order, Ending::Stopped)),
                 Request::Kill => return Some((order, Ending::Killed)),
+                Request::Wait => self.waiters.push(order.reply),
                 _ => refuse(order, "it is starting again"),
             }
         }
@@ -183,7 +184,7 @@ impl Life {
         };
         let started = tokio::select! {
             started = started => started,
-            (order, outcome) = ending_order(&mut self.orders) => {
+            (order, outcome) = ending_order(&mut self.orders, &mut self.waiters) => {
                 // The machine went with what was dropped.
                 self.enders.push(order.reply);
                 self.failure = Some(interrupted());
@@ -285,7 +286,10 @@ async fn first_event(mut process: Process) -> Result<Process, StartError> {
 }
 
 /// Waits for an order to end; others are refused meanwhile.
-async fn ending_order(orders: &mut mpsc::UnboundedReceiver<Order>) -> (Order, Outcome) {
+async fn ending_order(
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+    waiters: &mut Vec<oneshot::Sender<Reply>>,
+) -> (Order, Outcome) {
     loop {
         let Some(order) = orders.recv().await else { return std::future::pending().await };
         let how = match order.request {
@@ -293,6 +297,10 @@ async fn ending_order(orders: &mut mpsc::UnboundedReceiver<Order>) -> (Order, Ou
             Request::Halt => Ending::Halted,
             Request::Stop { .. } => Ending::Stopped,
             Request::Kill => Ending::Killed,
+            Request::Wait => {
+                waiters.push(order.reply);
+                continue;
+            }
             _ => {
                 refuse(order, "it is starting");
                 continue;

@@ -79,12 +79,13 @@ impl Up {
             }
         };
         tokio::select! {
-            // What the service said before it or its machine ended comes first.
+            // A service that never stops speaking must not outvoice an order, and what it said before its machine
+            // ended comes before that end.
             biased;
-            event = service => Happened::Service(event),
-            passed = passed(leaving) => Happened::Passed(passed),
-            ended = booted.machine.ended() => Happened::MachineEnded(ended),
             Some(order) = orders.recv() => Happened::Ordered(order),
+            passed = passed(leaving) => Happened::Passed(passed),
+            event = service => Happened::Service(event),
+            ended = booted.machine.ended() => Happened::MachineEnded(ended),
         }
     }
 
