@@ -8,7 +8,9 @@
 mod erofs_reader;
 mod layer;
 mod protocol;
+mod transfer;
 
 pub use erofs_reader::read_image;
 pub use layer::convert_layer;
 pub use protocol::read_session;
+pub use transfer::receive_tree;

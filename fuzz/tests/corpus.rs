@@ -25,3 +25,8 @@ fn images_are_survived() {
 fn sessions_are_survived() {
     replay("protocol", microagent_fuzz::read_session);
 }
+
+#[test]
+fn trees_are_survived() {
+    replay("transfer", microagent_fuzz::receive_tree);
+}
