@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for source in ["guest/init", "crates/proto", "Cargo.toml", "Cargo.lock"] {
+    for source in ["guest/init", "crates/proto", "crates/transfer", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     let target = std::env::var("TARGET").expect("cargo sets it");

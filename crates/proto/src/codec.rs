@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::MAX_FRAME;
+use crate::{MAX_FRAME, Received};
 
 const MAGIC: [u8; 4] = *b"\xffuAG";
 const GREETING_LENGTH: usize = 8;
@@ -51,6 +51,18 @@ pub fn encode<M: Serialize>(message: &M, out: &mut Vec<u8>) {
     let length = out.len() - start - LENGTH_PREFIX;
     assert!(length <= MAX_FRAME, "a message of {length} bytes");
     out[start..start + LENGTH_PREFIX].copy_from_slice(&(length as u32).to_le_bytes());
+}
+
+/// The bytes of a process that received files, for its standard output.
+pub fn encode_received(received: &Received) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    postcard::serialize_with_flavor(received, Append(&mut bytes)).expect("plain data, and memory grows");
+    bytes
+}
+
+/// What [`encode_received`] gave.
+pub fn decode_received(bytes: &[u8]) -> Result<Received, ProtocolError> {
+    Ok(postcard::from_bytes(bytes)?)
 }
 
 struct Append<'a>(&'a mut Vec<u8>);
@@ -123,6 +135,10 @@ mod tests {
     use crate::{OutputStream, ProcessId, ToGuest, ToHost};
     use proptest::prelude::*;
 
+    fn greeting() -> String {
+        format!("Greeting({})", crate::VERSION)
+    }
+
     fn decode_all(bytes: &[u8], cut: usize) -> Vec<String> {
         let mut decoder = Decoder::default();
         let mut seen = Vec::new();
@@ -145,7 +161,7 @@ mod tests {
             let expected = format!("{:?}", Incoming::Message(message));
             let seen = decode_all(&bytes, cut);
             prop_assert_eq!(seen.len(), 3);
-            prop_assert_eq!(&seen[0], "Greeting(1)");
+            prop_assert_eq!(&seen[0], &greeting());
             prop_assert_eq!(&seen[1], &expected);
             prop_assert_eq!(&seen[2], &expected);
         }
@@ -182,6 +198,6 @@ mod tests {
     fn a_later_greeting_starts_over() {
         let mut bytes = encode_greeting().to_vec();
         bytes.extend(encode_greeting());
-        assert_eq!(decode_all(&bytes, 3), ["Greeting(1)", "Greeting(1)"]);
+        assert_eq!(decode_all(&bytes, 3), [greeting(), greeting()]);
     }
 }

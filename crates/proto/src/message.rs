@@ -37,12 +37,19 @@ pub enum ToGuest<'a> {
         /// What to start.
         command: Command,
     },
+    /// Start a process that packs or unpacks files; answered as [`ToGuest::Spawn`] is.
+    Transfer {
+        /// The number for it.
+        process: ProcessId,
+        /// What it does.
+        transfer: Transfer,
+    },
     /// Data for a process's standard input or terminal.
     Input {
         /// The process.
         process: ProcessId,
         /// At most [`crate::MAX_DATA`] bytes.
-        #[serde(borrow)]
+        #[serde(borrow, serialize_with = "at_once")]
         data: &'a [u8],
     },
     /// Standard input ends here.
@@ -110,7 +117,7 @@ pub enum ToHost<'a> {
         /// The stream it wrote to.
         stream: OutputStream,
         /// At most [`crate::MAX_DATA`] bytes.
-        #[serde(borrow)]
+        #[serde(borrow, serialize_with = "at_once")]
         data: &'a [u8],
     },
     /// The process has taken this many bytes of its input.
@@ -129,7 +136,12 @@ pub enum ToHost<'a> {
     },
 }
 
-/// How much of a machine is used, as its kernel sees it, in bytes.
+/// Bytes in one piece, which is the same on the wire as one by one.
+fn at_once<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+/// How much of a machine is used, as its kernel sees it, in bytes where nothing else is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// The size of the file system that takes changes.
@@ -140,6 +152,16 @@ pub struct Usage {
     pub memory_size: u64,
     /// What of it could not be given to a new process without swapping.
     pub memory_used: u64,
+    /// The time that processors were busy since the machine first booted, in microseconds.
+    pub busy: u64,
+    /// What was read from disks since then.
+    pub disk_read: u64,
+    /// What was written to disks since then.
+    pub disk_written: u64,
+    /// What came in through network devices since then.
+    pub network_received: u64,
+    /// What went out through them.
+    pub network_sent: u64,
 }
 
 /// The result of a request about the machine: success, or the step that failed and why.
@@ -203,6 +225,43 @@ pub struct Command {
     pub user: String,
     /// What its standard streams are.
     pub stdio: Stdio,
+}
+
+/// Files that go out or come in, as a stream of the `transfer` crate. It is done as root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transfer {
+    /// What is there goes to standard output.
+    Pack {
+        /// The path.
+        path: Vec<u8>,
+        /// Whether a symbolic link there stands for what it leads to.
+        follow: bool,
+        /// Whether extended attributes go along.
+        attributes: bool,
+    },
+    /// What standard input brings is made there. What became of it goes to standard output: a postcard of
+    /// [`Received`].
+    Unpack {
+        /// The path.
+        path: Vec<u8>,
+        /// The name that it has if the path is a directory that is there; its content goes right into that one if
+        /// absent.
+        name: Option<Vec<u8>>,
+        /// Whether owners are kept; they are root else.
+        owners: bool,
+    },
+}
+
+/// What became of files that came in, or why they did not.
+pub type Received = Result<ReceivedFiles, String>;
+
+/// What was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedFiles {
+    /// Files of whatever kind.
+    pub entries: u64,
+    /// Bytes of data.
+    pub bytes: u64,
 }
 
 /// A process's standard streams.

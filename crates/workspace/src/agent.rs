@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::{
-    Command, ExitStatus, OutputStream, ProcessId, SpawnFailure, TerminalSize, ToGuest, Usage, WINDOW, encode,
+    Command, ExitStatus, OutputStream, ProcessId, SpawnFailure, TerminalSize, ToGuest, Transfer, Usage,
+    WINDOW, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -156,11 +157,20 @@ impl Agent {
 
     /// Starts a process.
     pub fn spawn(&self, command: Command) -> Process {
+        self.start(|process| ToGuest::Spawn { process, command })
+    }
+
+    /// Starts a process that packs or unpacks files.
+    pub fn transfer(&self, transfer: Transfer) -> Process {
+        self.start(|process| ToGuest::Transfer { process, transfer })
+    }
+
+    fn start(&self, message: impl FnOnce(ProcessId) -> ToGuest<'static>) -> Process {
         let (sender, events) = mpsc::unbounded_channel();
         let input_credit = Arc::new(Semaphore::new(WINDOW as usize));
         let id =
             self.session.lock().expect("no holder panics").add_process(sender, Arc::clone(&input_credit));
-        self.send(&ToGuest::Spawn { process: id, command });
+        self.send(&message(id));
         Process { events, handle: ProcessHandle { id, agent: self.clone(), input_credit } }
     }
 

@@ -18,9 +18,11 @@
 //! values.
 
 pub mod agent;
+mod artifact;
 mod boot;
 mod command;
 mod control;
+mod copy;
 mod create;
 mod delete;
 mod disk;
@@ -53,9 +55,13 @@ mod usage;
 mod warm;
 mod workspace;
 
+pub use artifact::{Artifact, InvalidArtifact};
 pub use boot::{BootError, StartKind};
 pub use command::{CommandError, Overrides};
 pub use control::{ControlError, LiveStatus};
+pub use copy::{
+    Access, Copied, CopyError, GuestSource, GuestTarget, HostSource, HostTarget, OpenFiles, helper_machine,
+};
 pub use create::{CreateError, create};
 pub use disk::{DiskError, DiskSize, InvalidDiskSize};
 pub use disk_use::{DiskUse, DiskUseError, Kind, PruneScope, Unneeded, disk_use, plan_prune, prune};
@@ -68,10 +74,11 @@ pub use log::{FollowLog, LogEntry, LogFilter, LogItem, LogReader, LogSource, Log
 pub use machine_id::MachineId;
 pub use name::random_name;
 pub use plan::{Machine as MachineSettings, Network};
+pub use proto::Usage as GuestUsage;
 pub use record::{KeepError, WorkspaceRecord};
 pub use root::RootError;
 pub use run::{
-    Afterwards, Control, Finished, KeptWorkspace, PreparedRun, RunError, RunRequest, Spares, Step,
+    Afterwards, Control, Finished, KeptWorkspace, PreparedRun, Ran, RunError, RunRequest, Spares, Step,
     TemplateUse, prepare,
 };
 pub use service::{HealthCheck, Service, ServiceError};

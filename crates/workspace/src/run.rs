@@ -19,7 +19,9 @@ use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
 
 use crate::agent::AgentError;
+use crate::artifact::Artifact;
 use crate::boot::{Booted, StartKind};
+use crate::copy::{Copied, CopyError};
 use crate::plan::{Plan, WritableDisk};
 use crate::record::{KeepError, exists};
 use crate::root::{RootError, chain_id, root_file_system};
@@ -61,6 +63,17 @@ pub struct RunRequest {
     pub stop_signal: Option<StopSignal>,
     /// How long the command has between a request to end and its end.
     pub grace: Duration,
+    /// What is fetched when the command has ended.
+    pub outputs: Vec<Artifact>,
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Ran {
+    /// How its command ended.
+    pub finished: Finished,
+    /// What became of its outputs.
+    pub outputs: Vec<(Artifact, Result<Copied, CopyError>)>,
 }
 
 /// What happens to a run's workspace.
@@ -289,12 +302,14 @@ impl PreparedRun {
         streams: Streams,
         mut controls: mpsc::UnboundedReceiver<Control>,
         observe: &mut dyn FnMut(Step),
-    ) -> Result<Finished, RunError> {
+    ) -> Result<Ran, RunError> {
         let kind = if self.template.is_some() { StartKind::Restore } else { StartKind::Boot };
         observe(Step::Starting(kind));
         let booted = tokio::select! {
             booted = start(&self.plan, self.disk, self.template, self.request.spares) => booted?,
-            signal = ending_signal(&mut controls) => return Ok(Finished::Interrupted(signal)),
+            signal = ending_signal(&mut controls) => {
+                return Ok(Ran { finished: Finished::Interrupted(signal), outputs: Vec::new() });
+            }
         };
         let request = self.request;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
@@ -303,14 +318,18 @@ impl PreparedRun {
         let process = booted.agent.spawn(self.command);
         let mut running = Running::new(booted, process, streams, &request);
         let finished = running.drive(set_up, &mut controls, observe).await;
+        let mut outputs = Vec::new();
         let outcome = match finished {
-            Ok(finished) => running.end(&request, &finished).await.map(|()| finished),
+            Ok(finished) => {
+                outputs = running.fetch(&request, &finished, &mut controls).await;
+                running.end(&request, &finished).await.map(|()| finished)
+            }
             Err(error) => Err(error),
         };
         if let Some(kept) = self.kept {
             kept.finish(&outcome);
         }
-        outcome
+        outcome.map(|finished| Ran { finished, outputs })
     }
 }
 

@@ -9,7 +9,7 @@ use engine::{MemorySize, Requested};
 use kernel::Release;
 use serde::{Deserialize, Serialize};
 
-use crate::{DiskSize, MachineSettings, Network, StopSignal};
+use crate::{Artifact, DiskSize, MachineSettings, Network, StopSignal};
 
 /// How long a service has to end when nothing else is said; Docker's.
 const GRACE: Duration = Duration::from_secs(10);
@@ -74,6 +74,9 @@ pub struct WorkspaceSpec {
     /// How long the service has between being asked to end and its end, in seconds.
     #[serde(with = "seconds")]
     pub stop_timeout: Duration,
+    /// What is fetched when the command has ended, or when it is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<Artifact>,
     /// How to tell that the service is well; the image's own check if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
@@ -102,6 +105,7 @@ impl Default for WorkspaceSpec {
             restart: RestartPolicy::default(),
             stop_signal: None,
             stop_timeout: GRACE,
+            outputs: Vec::new(),
             health: None,
         }
     }

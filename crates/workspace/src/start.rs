@@ -100,10 +100,7 @@ impl Machinery {
     /// Finds it.
     pub(crate) fn of(workspace: &Workspace, budget: Budget) -> Result<Self, StartError> {
         let record = workspace.record();
-        let root = match open_root(workspace.home(), &record.root).map_err(StartError::Disks)? {
-            Some(root) => root,
-            None => make_again(workspace.home(), record)?,
-        };
+        let root = root_of(workspace)?;
         let plan = Plan::new(workspace.home(), &record.spec.machine(), root, record.root.clone())?;
         let disk =
             File::options().read(true).write(true).open(workspace.disk()).map_err(StartError::Disks)?;
@@ -124,6 +121,15 @@ impl Booted {
         let name = workspace.called_now();
         let hostname = record.spec.hostname.as_deref().unwrap_or(name.name().as_str());
         Ok(self.set_up(hostname, record.id.bytes()).await?)
+    }
+}
+
+/// The root file system of a workspace's image.
+pub(crate) fn root_of(workspace: &Workspace) -> Result<File, StartError> {
+    let record = workspace.record();
+    match open_root(workspace.home(), &record.root).map_err(StartError::Disks)? {
+        Some(root) => Ok(root),
+        None => make_again(workspace.home(), record),
     }
 }
 

@@ -7,6 +7,8 @@ use crate::workspace::Status;
 /// A machine's use of the host.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HostUsage {
+    /// Processor time since the machine's process started, in seconds.
+    pub cpu_seconds: f64,
     /// Processor time since the start, as a share of one processor, in percent.
     pub cpu_percent: f64,
     /// Resident memory, in bytes; what it shares with other machines is counted for each.
@@ -21,8 +23,10 @@ impl HostUsage {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).ok();
         let started = status.facts.boot.as_ref()?.started_at;
         let elapsed = Timestamp::now().duration_since(started).as_secs_f64().max(0.001);
+        let cpu_seconds = processor_seconds(&read("stat")?)?;
         Some(Self {
-            cpu_percent: processor_seconds(&read("stat")?)? / elapsed * 100.0,
+            cpu_seconds,
+            cpu_percent: cpu_seconds / elapsed * 100.0,
             memory: resident_pages(&read("statm")?)? * rustix::param::page_size() as u64,
         })
     }

@@ -343,7 +343,12 @@ impl Workspace {
 
     /// Speaks to the guest's agent, through the supervisor. What is started so ends with the connection.
     pub async fn agent(&self) -> Result<Agent, WorkspaceError> {
-        let stream = self.stream("exec in", &Request::Agent)?;
+        self.agent_for("exec in").await
+    }
+
+    /// The same, to do what the verb says.
+    pub(crate) async fn agent_for(&self, verb: &'static str) -> Result<Agent, WorkspaceError> {
+        let stream = self.stream(verb, &Request::Agent)?;
         let failed = |source| WorkspaceError::Agent { name: self.name.clone(), source };
         let agent = Agent::connect(stream, AGENT_DEADLINE).await.map_err(failed);
         home::mark("agent");

@@ -177,7 +177,8 @@ impl Agent {
             ToGuest::SetClock { clock } => self.outbox.send(&ToHost::Done(identity::set_clock(clock))),
             ToGuest::Measure => self.outbox.send(&ToHost::Measured(usage::measure())),
             ToGuest::ShutDown { grace } => self.shut_down(grace),
-            ToGuest::Spawn { process, command } => self.spawn(process, &command),
+            ToGuest::Spawn { process, command } => self.spawn(process, || Process::start(&command)),
+            ToGuest::Transfer { process, transfer } => self.spawn(process, || Process::transfer(&transfer)),
             ToGuest::Input { process, data } => self.take_input(process, data),
             ToGuest::EndInput { process } => self.end_input(process),
             ToGuest::Credit { process, stream, bytes } => self.take_credit(process, stream, bytes),
@@ -210,13 +211,13 @@ impl Agent {
         self.etc.bind()
     }
 
-    fn spawn(&mut self, id: ProcessId, command: &proto::Command) {
+    fn spawn(&mut self, id: ProcessId, start: impl FnOnce() -> Result<Process, proto::SpawnFailure>) {
         let started = match &self.root {
             Some(_) if self.processes.len() >= MOST_PROCESSES => Err(proto::SpawnFailure {
                 kind: proto::SpawnFailureKind::Setup,
                 reason: format!("another command: {MOST_PROCESSES} run in this guest already"),
             }),
-            Some(_) if !self.unfit => Process::start(command),
+            Some(_) if !self.unfit => start(),
             _ => Err(proto::SpawnFailure {
                 kind: proto::SpawnFailureKind::Setup,
                 reason: "the machine is not set up".to_owned(),

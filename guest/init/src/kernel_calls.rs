@@ -74,6 +74,25 @@ pub(crate) fn start_as(command: &mut Command, identity: Identity, image: Image) 
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Makes `command` execute nothing: its process does `work`, and ends with the code that this returns.
+pub(crate) fn instead_of_executing(
+    command: &mut Command,
+    mut work: impl FnMut() -> u8 + Send + Sync + 'static,
+) {
+    let prepare = move || {
+        unblock_signals()?;
+        rustix::process::setsid()?;
+        // What is open here is not its concern. It also tells whoever waits that the process has started.
+        // SAFETY: what is closed is used by nobody from here on: `work` opens what it needs.
+        check(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) })?;
+        let code = work();
+        // SAFETY: a plain system call, which does not return.
+        unsafe { libc::_exit(code.into()) }
+    };
+    // SAFETY: as in `start_as`.
+    unsafe { command.pre_exec(prepare) };
+}
+
 /// What this process takes from a descriptor, a workload wants delivered; a blocked signal stays blocked across
 /// an exec.
 fn unblock_signals() -> io::Result<()> {

@@ -11,6 +11,7 @@
 //!  ├─ identity  host name, machine ID, randomness, clock
 //!  ├─ network   loopback and the network device
 //!  ├─ process   what the host started: streams, credit, exit
+//!  │   └─ files     trees of files, out and in
 //!  └─ shutdown  the way down, until the disk is clean
 //! ```
 //!
@@ -19,6 +20,7 @@
 
 mod agent;
 mod boot;
+mod files;
 mod identity;
 mod kernel_calls;
 mod network;

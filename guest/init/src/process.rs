@@ -7,13 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio as StdStdio;
 
-use proto::{Command, ExitStatus, SpawnFailure, SpawnFailureKind, Stdio, TerminalSize};
+use proto::{Command, ExitStatus, SpawnFailure, SpawnFailureKind, Stdio, TerminalSize, Transfer};
 use rustix::fs::OFlags;
 use rustix::process::Pid;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::kernel_calls::{Identity, Image, signal_group, start_as};
+use crate::files;
+use crate::kernel_calls::{Identity, Image, instead_of_executing, signal_group, start_as};
 use crate::streams::{Input, InputKind, Output};
 use crate::user::{Account, look_up};
 
@@ -48,6 +49,22 @@ impl Process {
         streams
             .into_process(child, pid)
             .map_err(|error| setup(format!("failed to make the standard streams: {error}")))
+    }
+
+    /// Starts a process that packs or unpacks files: a copy of this one.
+    pub(crate) fn transfer(transfer: &Transfer) -> Result<Self, SpawnFailure> {
+        let setup = |error: io::Error| SpawnFailure {
+            kind: SpawnFailureKind::Setup,
+            reason: format!("a process that copies files: {error}"),
+        };
+        let transfer = transfer.clone();
+        let mut prepared = std::process::Command::new("/");
+        instead_of_executing(&mut prepared, move || files::transfer(&transfer));
+        prepared.stdin(StdStdio::piped()).stdout(StdStdio::piped()).stderr(StdStdio::null());
+        let child = prepared.spawn().map_err(setup)?;
+        drop(prepared);
+        let pid = Pid::from_child(&child);
+        Streams::Pipes.into_process(child, pid).map_err(setup)
     }
 
     /// Sends a signal to the process's group.

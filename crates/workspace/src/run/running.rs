@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use super::{Afterwards, Control, Finished, RunError, RunRequest, Step, ending_signal};
 use crate::BootError;
 use crate::agent::{AgentError, Process};
+use crate::artifact::Artifact;
 use crate::boot::Booted;
+use crate::copy::{Copied, CopyError, copy_out};
 use crate::drive::{Driven, Limits};
 use crate::stop_signal::StopSignal;
 use crate::streams::Streams;
@@ -57,6 +59,31 @@ impl Running {
             Ok(ended) => machine_ended(&ended, &self.booted),
             Err(_) => RunError::Agent(self.booted.agent.why_lost()),
         }
+    }
+
+    /// Fetches what the run is for, also of a command that failed: that is when it is looked at. One that was
+    /// interrupted is not wanted any more.
+    pub(super) async fn fetch(
+        &self,
+        request: &RunRequest,
+        finished: &Finished,
+        controls: &mut mpsc::UnboundedReceiver<Control>,
+    ) -> Vec<(Artifact, Result<Copied, CopyError>)> {
+        let mut fetched = Vec::new();
+        if !matches!(finished, Finished::Exited(_) | Finished::TimedOut) {
+            return fetched;
+        }
+        for artifact in &request.outputs {
+            tracing::debug!(%artifact, "fetching an output");
+            let (source, target) = artifact.ends();
+            let outcome = copy_out(&self.booted.agent, source, target, controls, |_| ()).await;
+            let interrupted = matches!(outcome, Ok(Copied::Interrupted(_)));
+            fetched.push((artifact.clone(), outcome));
+            if interrupted {
+                break;
+            }
+        }
+        fetched
     }
 
     /// Ends the machine: at once if nothing of it is kept.

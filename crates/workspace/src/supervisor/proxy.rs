@@ -26,6 +26,9 @@ use crate::agent::{Agent, Process, ProcessEvent, ProcessHandle};
 /// How long a process whose client hung up has to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The same for one that copies files, which sees by its streams that nobody is there, and removes what it began.
+const TRANSFER_GRACE: Duration = Duration::from_secs(60);
+
 /// What the client's reader has for a process's input.
 enum Fed {
     Data(Vec<u8>),
@@ -35,6 +38,7 @@ enum Fed {
 /// A client's process.
 struct Proxied {
     handle: ProcessHandle,
+    grace: Duration,
     input: mpsc::UnboundedSender<Fed>,
     /// Bytes of input that the client was not credited for yet.
     uncredited: Arc<AtomicUsize>,
@@ -112,7 +116,12 @@ impl Client {
 
     fn obey(&mut self, message: ToGuest<'_>) -> Result<(), String> {
         match message {
-            ToGuest::Spawn { process, command } => return self.spawn(process, command),
+            ToGuest::Spawn { process, command } => {
+                return self.start(process, GRACE, |agent| agent.spawn(command));
+            }
+            ToGuest::Transfer { process, transfer } => {
+                return self.start(process, TRANSFER_GRACE, |agent| agent.transfer(transfer));
+            }
             ToGuest::Input { process, data } => return self.feed(process, data),
             ToGuest::EndInput { process } => {
                 if let Some(process) = self.processes.get(&process) {
@@ -141,18 +150,23 @@ impl Client {
         Ok(())
     }
 
-    fn spawn(&mut self, id: ProcessId, command: proto::Command) -> Result<(), String> {
+    fn start(
+        &mut self,
+        id: ProcessId,
+        grace: Duration,
+        start: impl FnOnce(&Agent) -> Process,
+    ) -> Result<(), String> {
         if self.processes.contains_key(&id) {
             return Err("it used a number twice".to_owned());
         }
-        let process = self.agent.spawn(command);
+        let process = start(&self.agent);
         let handle = process.handle();
         let (input, fed) = mpsc::unbounded_channel();
         let uncredited = Arc::new(AtomicUsize::new(0));
         let taken = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         tokio::spawn(feed(id, handle.clone(), fed, self.frames.clone(), Arc::clone(&uncredited)));
         tokio::spawn(forward(id, process, self.frames.clone(), self.ended.clone(), Arc::clone(&taken)));
-        self.processes.insert(id, Proxied { handle, input, uncredited, taken });
+        self.processes.insert(id, Proxied { handle, grace, input, uncredited, taken });
         Ok(())
     }
 
@@ -184,9 +198,11 @@ impl Client {
             for stream in [OutputStream::Stdout, OutputStream::Stderr] {
                 process.handle.close_output(stream);
             }
-            process.handle.signal(Signal::HUP.as_raw());
+            if process.grace == GRACE {
+                process.handle.signal(Signal::HUP.as_raw());
+            }
             tokio::spawn(async move {
-                tokio::time::sleep(GRACE).await;
+                tokio::time::sleep(process.grace).await;
                 // Its number is used once a session: one that has ended is not hit.
                 process.handle.signal(Signal::KILL.as_raw());
             });

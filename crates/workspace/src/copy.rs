@@ -1,0 +1,388 @@
+//! Files between the host and a workspace, whether it runs or not.
+//!
+//! ```text
+//! running     client ── supervisor ── guest's agent ── a process that packs or unpacks
+//! at rest     client ───── helper's agent ──────────── the same, in a sealed machine on the workspace's disk
+//! ```
+//!
+//! On the host's side a thread packs or unpacks, since files may block for any time.
+
+mod archive;
+mod channel;
+mod helper;
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use proto::{ExitStatus, OutputStream, ReceivedFiles, SpawnFailure, Transfer};
+use tokio::sync::{mpsc, oneshot};
+use transfer::{Destination, Owners, PackError, PackOptions, Policy, Report, StreamError, UnpackError};
+
+use crate::agent::{Agent, AgentError, Process, ProcessEvent};
+use crate::run::{Control, ending_signal};
+use crate::start::StartError;
+use crate::workspace::{Workspace, WorkspaceError};
+use channel::{Chunks, Outlet};
+use helper::Helper;
+pub use helper::helper_machine;
+
+/// The most that a guest may say about how unpacking went, in bytes.
+const LONGEST_REPORT: usize = 64 * 1024;
+
+/// Files in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestSource {
+    /// The path.
+    pub path: Vec<u8>,
+    /// Whether a symbolic link there stands for what it leads to.
+    pub follow: bool,
+    /// Whether owners and extended attributes are kept.
+    pub archive: bool,
+}
+
+/// Where files in a workspace go on the host.
+pub enum HostTarget {
+    /// To a path.
+    Path(Destination),
+    /// Into a tar archive, where they have this name.
+    Archive(Box<dyn Write + Send>, Option<Vec<u8>>),
+}
+
+/// Files on the host.
+pub enum HostSource {
+    /// At a path.
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// Whether a symbolic link there stands for what it leads to.
+        follow: bool,
+    },
+    /// In a tar archive.
+    Archive(Box<dyn Read + Send>),
+}
+
+/// Where files from the host go in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestTarget {
+    /// The path.
+    pub path: Vec<u8>,
+    /// See [`Destination::name`].
+    pub name: Option<Vec<u8>>,
+    /// Whether owners and extended attributes are kept.
+    pub archive: bool,
+}
+
+/// How a copy ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Copied {
+    /// All is there.
+    All(Report),
+    /// A signal to this process ended it.
+    Interrupted(i32),
+}
+
+/// Why files were not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The workspace cannot be used.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// The machine that has the disk of a workspace at rest did not come up.
+    #[error("failed to open the disk of the workspace")]
+    Helper(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The host's files could not be read.
+    #[error(transparent)]
+    Pack(PackError),
+    /// The host's files could not be written.
+    #[error(transparent)]
+    Unpack(UnpackError),
+    /// The archive could not be read or written.
+    #[error("cannot use the archive: {0}")]
+    Archive(String),
+    /// The guest says why not.
+    #[error("in the workspace: {0}")]
+    Guest(String),
+    /// The guest could not start to copy.
+    #[error("the guest cannot start {}", .0.reason)]
+    NotStarted(SpawnFailure),
+    /// The session with the guest ended.
+    #[error("the copy was cut off")]
+    Lost(#[source] AgentError),
+    /// The guest says what makes no sense.
+    #[error("the guest broke the protocol: {0}")]
+    Protocol(String),
+    /// The copy is complete, and the disk that it is on is not clean.
+    #[error("failed to put the disk of the workspace away cleanly")]
+    Unclean(#[source] AgentError),
+    /// A thread could not be started, or the like.
+    #[error("failed to copy")]
+    Io(#[from] io::Error),
+}
+
+impl CopyError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Workspace(error) => error.hint(),
+            Self::Helper(error) => error.downcast_ref::<StartError>().and_then(StartError::hint),
+            Self::Unpack(UnpackError::Owner { .. }) => {
+                Some("only root can keep owners on the host; leave out -a".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is to be done with a workspace's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// They are read.
+    Read,
+    /// They are changed.
+    Change,
+}
+
+impl Access {
+    /// As in "cannot … the workspace".
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "copy from",
+            Self::Change => "copy to",
+        }
+    }
+}
+
+/// A workspace whose files can be reached. It is to be closed.
+pub struct OpenFiles {
+    agent: Agent,
+    helper: Option<Helper>,
+}
+
+impl OpenFiles {
+    /// Reaches for the files of `workspace`: through its agent if it runs, through its disk if it is at rest.
+    pub async fn open(
+        workspace: &Workspace,
+        access: Access,
+        templates: template::Budget,
+    ) -> Result<Self, CopyError> {
+        let status = workspace.status()?;
+        if status.live.is_some() && status.facts.quarantine.is_none() {
+            return Ok(Self { agent: workspace.agent_for(access.verb()).await?, helper: None });
+        }
+        let helper = Helper::open(workspace, access, templates).await?;
+        Ok(Self { agent: helper.agent(), helper: Some(helper) })
+    }
+
+    /// Whether a template would have spared it a boot.
+    pub fn booted(&self) -> bool {
+        self.helper.as_ref().is_some_and(Helper::booted)
+    }
+
+    /// Copies to the host. `progress` hears how many bytes are there, on another thread.
+    pub async fn copy_out(
+        &self,
+        source: GuestSource,
+        target: HostTarget,
+        controls: &mut mpsc::UnboundedReceiver<Control>,
+        progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Copied, CopyError> {
+        copy_out(&self.agent, source, target, controls, progress).await
+    }
+
+    /// Copies from the host. `progress` hears how many bytes are on their way, on another thread.
+    pub async fn copy_in(
+        &self,
+        source: HostSource,
+        target: GuestTarget,
+        controls: &mut mpsc::UnboundedReceiver<Control>,
+        progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Copied, CopyError> {
+        copy_in(&self.agent, source, target, controls, progress).await
+    }
+
+    /// Lets go of them. The disk of a workspace at rest is clean when this returns without an error.
+    pub async fn close(self) -> Result<(), CopyError> {
+        match self.helper {
+            Some(helper) => helper.close().await.map_err(CopyError::Unclean),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Copies files of the guest that `agent` serves to the host.
+pub(crate) async fn copy_out(
+    agent: &Agent,
+    source: GuestSource,
+    target: HostTarget,
+    controls: &mut mpsc::UnboundedReceiver<Control>,
+    mut progress: impl FnMut(u64) + Send + 'static,
+) -> Result<Copied, CopyError> {
+    let GuestSource { path, follow, archive } = source;
+    let mut process = agent.transfer(Transfer::Pack { path, follow, attributes: archive });
+    let (sender, chunks) = Chunks::new(process.handle());
+    let mut sender = Some(sender);
+    let (finish, mut finished) = oneshot::channel();
+    std::thread::Builder::new().spawn(move || {
+        let outcome = match target {
+            HostTarget::Path(destination) => {
+                let owners = if archive { Owners::Kept } else { Owners::Own };
+                let policy = Policy { owners, privileged: false };
+                transfer::unpack(chunks, &destination, policy, &mut progress).map_err(CopyError::from)
+            }
+            HostTarget::Archive(out, name) => archive::write(chunks, out, name.as_deref(), &mut progress),
+        };
+        // Whoever waits may have gone.
+        let _ = finish.send(outcome);
+    })?;
+    let mut signal = None;
+    let mut lost = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut finished => break outcome,
+            event = process.events.recv(), if sender.is_some() => match event {
+                Some(ProcessEvent::Output(OutputStream::Stdout, chunk)) => {
+                    if let Some(sender) = &sender {
+                        // The thread says what it thinks of it.
+                        let _ = sender.send(chunk);
+                    }
+                }
+                Some(ProcessEvent::Started) => {}
+                Some(ProcessEvent::Failed(failure)) => return Err(CopyError::NotStarted(failure)),
+                Some(ProcessEvent::Output(OutputStream::Stderr, chunk)) => {
+                    process.handle().credit(OutputStream::Stderr, chunk.len());
+                }
+                Some(ProcessEvent::Exited(_)) => sender = None,
+                None => {
+                    lost = true;
+                    sender = None;
+                }
+            },
+            number = ending_signal(controls), if signal.is_none() => {
+                // Half a stream is no tree: the thread removes what it began.
+                signal = Some(number);
+                sender = None;
+            }
+        }
+    };
+    match (outcome, signal) {
+        (Ok(Ok(report)), _) => Ok(Copied::All(report)),
+        (Ok(Err(error)), Some(signal)) => match error {
+            CopyError::Unpack(error @ UnpackError::Partial { .. }) => Err(CopyError::Unpack(error)),
+            _ => Ok(Copied::Interrupted(signal)),
+        },
+        (Ok(Err(CopyError::Unpack(UnpackError::Stream(StreamError::Cut)))), None) if lost => {
+            Err(CopyError::Lost(agent.why_lost()))
+        }
+        (Ok(Err(error)), None) => Err(error),
+        (Err(_), _) => Err(io::Error::other("the thread that copies ended").into()),
+    }
+}
+
+/// Copies files of the host to the guest that `agent` serves.
+pub(crate) async fn copy_in(
+    agent: &Agent,
+    source: HostSource,
+    target: GuestTarget,
+    controls: &mut mpsc::UnboundedReceiver<Control>,
+    progress: impl FnMut(u64) + Send + 'static,
+) -> Result<Copied, CopyError> {
+    let GuestTarget { path, name, archive } = target;
+    let mut process = agent.transfer(Transfer::Unpack { path, name, owners: archive });
+    let handle = process.handle();
+    let (mut outlet, mut chunks) = Outlet::new(progress);
+    let (finish, finished) = oneshot::channel();
+    std::thread::Builder::new().spawn(move || {
+        let outcome = match source {
+            HostSource::Path { path, follow } => {
+                let options = PackOptions { follow, attributes: archive };
+                transfer::pack(&path, options, &mut outlet).map_err(CopyError::Pack)
+            }
+            HostSource::Archive(input) => archive::read(input, archive, &mut outlet),
+        };
+        // Whoever waits may have gone.
+        let _ = finish.send(outcome);
+    })?;
+    let feeding = tokio::spawn(async move {
+        while let Some(chunk) = chunks.recv().await {
+            handle.input(&chunk).await;
+        }
+        handle.end_input();
+    });
+    let mut signal = None;
+    let received = loop {
+        tokio::select! {
+            received = said_at_the_end(&mut process) => break received,
+            number = ending_signal(controls), if signal.is_none() => {
+                // Half a stream is no tree: the guest removes what it began.
+                signal = Some(number);
+                feeding.abort();
+                process.handle().end_input();
+            }
+        }
+    };
+    // The packing thread ends with its reader.
+    feeding.abort();
+    let _ = feeding.await;
+    let here = finished.await.unwrap_or(Ok(()));
+    match (received, here, signal) {
+        (_, Err(error), None) if !is_broken_pipe(&error) => Err(error),
+        (Ok(Ok(files)), ..) => {
+            Ok(Copied::All(Report { entries: files.entries, bytes: files.bytes, left_out: 0 }))
+        }
+        (Ok(Err(reason)), _, Some(signal)) if !reason.contains("were copied to") => {
+            tracing::debug!(reason, "the guest gave up");
+            Ok(Copied::Interrupted(signal))
+        }
+        (Ok(Err(reason)), ..) => Err(CopyError::Guest(reason)),
+        (Err(_), _, Some(signal)) => Ok(Copied::Interrupted(signal)),
+        (Err(Some(error)), ..) => Err(error),
+        (Err(None), ..) => Err(CopyError::Lost(agent.why_lost())),
+    }
+}
+
+/// What the guest says of files that it received; `None` if it is gone.
+async fn said_at_the_end(process: &mut Process) -> Result<Result<ReceivedFiles, String>, Option<CopyError>> {
+    let mut said = Vec::new();
+    loop {
+        match process.events.recv().await {
+            Some(ProcessEvent::Output(stream, chunk)) => {
+                process.handle().credit(stream, chunk.len());
+                if stream == OutputStream::Stdout && said.len() + chunk.len() <= LONGEST_REPORT {
+                    said.extend(chunk);
+                }
+            }
+            Some(ProcessEvent::Started) => {}
+            Some(ProcessEvent::Failed(failure)) => return Err(Some(CopyError::NotStarted(failure))),
+            Some(ProcessEvent::Exited(status)) => {
+                return proto::decode_received(&said).map_err(|_| Some(no_report(status)));
+            }
+            None => return Err(None),
+        }
+    }
+}
+
+fn no_report(status: ExitStatus) -> CopyError {
+    match status {
+        ExitStatus::Signal(signal) => CopyError::Guest(format!("a signal ({signal}) ended the copy")),
+        ExitStatus::Code(_) => CopyError::Protocol("it does not say what became of the files".to_owned()),
+    }
+}
+
+/// Whoever reads what is packed went first, and says why.
+fn is_broken_pipe(error: &CopyError) -> bool {
+    match error {
+        CopyError::Pack(PackError::Write(_)) => true,
+        CopyError::Io(error) => error.kind() == io::ErrorKind::BrokenPipe,
+        _ => false,
+    }
+}
+
+impl From<UnpackError> for CopyError {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Stream(StreamError::Failed(reason)) => Self::Guest(reason),
+            UnpackError::Stream(StreamError::Malformed(what)) => Self::Protocol(what.to_owned()),
+            error => Self::Unpack(error),
+        }
+    }
+}
