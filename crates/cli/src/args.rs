@@ -11,10 +11,12 @@ use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
 use template::{Budget, TemplateKey};
-use workspace::{DiskSize, RestartPolicy, StopSignal};
+use workspace::{Artifact, DiskSize, RestartPolicy, StopSignal};
 
+use crate::artifacts::ArtifactsArgs;
 use crate::completion::images;
 use crate::connect::ConnectArgs;
+use crate::cp::CpArgs;
 use crate::create::CreateArgs;
 use crate::delete::{DeleteArgs, RenameArgs};
 use crate::disk_verbs::PruneArgs;
@@ -27,6 +29,7 @@ use crate::output::Format;
 use crate::perf::PerfVerb;
 use crate::quarantine::QuarantineArgs;
 use crate::start::StartArgs;
+use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
 
 /// Run any OCI image in a microVM of its own, as you would run a container
@@ -129,6 +132,12 @@ pub(crate) enum Verb {
     Exec(ExecArgs),
     /// Open a shell in a workspace that runs
     Connect(ConnectArgs),
+    /// Copy files between this host and a workspace
+    Cp(CpArgs),
+    /// List and fetch what a workspace's outputs name
+    Artifacts(ArtifactsArgs),
+    /// Show what running workspaces use
+    Stats(StatsArgs),
     /// Show what a workspace said
     Logs(LogsArgs),
     /// Show what happened to workspaces
@@ -284,6 +293,9 @@ pub(crate) struct WorkspaceArgs {
     /// Set a label, for people and filters
     #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Workspace")]
     pub(crate) label: Vec<String>,
+    /// A file or directory to fetch when the command has ended, or with `artifacts`
+    #[arg(long, value_name = "NAME=/PATH[:HOST]", help_heading = "Workspace")]
+    pub(crate) output: Vec<Artifact>,
     /// Start the service again when it ends by itself: `no`, `on-failure[:NUMBER]`, `always`, `unless-stopped`
     #[arg(long, value_name = "POLICY", help_heading = "Workspace")]
     pub(crate) restart: Option<RestartPolicy>,

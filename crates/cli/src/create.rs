@@ -194,6 +194,11 @@ fn with_workspace(mut spec: WorkspaceSpec, args: &WorkspaceArgs) -> Result<Works
             retries: health.retries.or(before.retries),
         });
     }
+    for output in &args.output {
+        // What is typed replaces a file's of the same name.
+        spec.outputs.retain(|other| other.name != output.name);
+        spec.outputs.push(output.clone());
+    }
     Ok(WorkspaceSpec {
         hostname: args.hostname.clone().or(spec.hostname),
         restart: args.restart.unwrap_or(spec.restart),

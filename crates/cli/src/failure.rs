@@ -63,6 +63,16 @@ impl Failure {
         Self::new(kind, error).hint(error.hint())
     }
 
+    /// With what it is about before it.
+    pub(crate) fn about(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// With what a guest may have said made harmless for a terminal.
+    pub(crate) fn printable(self) -> Self {
+        Self { message: crate::output::printable(&self.message), ..self }
+    }
+
     /// With this advice, if there is none yet.
     pub(crate) fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
         self.hint.get_or_insert_with(hint);

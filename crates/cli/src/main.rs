@@ -10,8 +10,10 @@
 //! This crate decides nothing about workspaces; it translates. It is the only one that prints.
 
 mod args;
+mod artifacts;
 mod completion;
 mod connect;
+mod cp;
 mod create;
 mod delete;
 mod disk_verbs;
@@ -33,6 +35,7 @@ mod run;
 mod signals;
 mod standard_streams;
 mod start;
+mod stats;
 mod status;
 mod supervise;
 mod template_verbs;
@@ -83,6 +86,9 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Status(status) => status::status(&global, &status),
         Verb::Exec(exec) => exec::exec(&global, &exec),
         Verb::Connect(connect) => connect::connect(&global, &connect),
+        Verb::Cp(copy) => cp::cp(&global, &copy),
+        Verb::Artifacts(artifacts) => artifacts::artifacts(&global, &artifacts),
+        Verb::Stats(stats) => stats::stats(&global, &stats),
         Verb::Logs(logs) => logs::logs(&global, &logs),
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),

@@ -35,9 +35,21 @@ pub(crate) fn ask(question: &str) {
     let _ = write!(std::io::stderr().lock(), "{question}");
 }
 
+/// Writes a line of data; false if nobody reads any more.
+pub(crate) fn try_data(line: &str) -> bool {
+    writeln!(std::io::stdout().lock(), "{line}").is_ok()
+}
+
+/// Writes text as it is.
+pub(crate) fn raw(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // A terminal that has gone away needs nothing.
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
 /// Writes a line of data. A reader that has gone away, as `head` does, is no failure.
 pub(crate) fn data(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let _ = try_data(line);
 }
 
 /// Writes one JSON document.
@@ -47,6 +59,12 @@ pub(crate) fn json(document: &impl Serialize) {
 
 /// Writes rows under their headings, each column as wide as its widest cell.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) {
+    // A reader that has gone away is no failure.
+    let _ = try_table(headings, rows);
+}
+
+/// The same; false if nobody reads any more.
+pub(crate) fn try_table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> bool {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([headings[column].len()]).max().unwrap_or(0)
@@ -56,10 +74,7 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) {
         let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    data(&line(&headings.map(str::to_owned)));
-    for row in rows {
-        data(&line(row));
-    }
+    try_data(&line(&headings.map(str::to_owned))) && rows.iter().all(|row| try_data(&line(row)))
 }
 
 /// What `version --json` prints; a contract.

@@ -93,6 +93,41 @@ impl Steps {
     }
 }
 
+/// Bytes of something whose size nobody knows.
+pub(crate) struct Counter {
+    progress: Progress,
+    bar: Option<ProgressBar>,
+}
+
+impl Counter {
+    pub(crate) fn new(global: &Global, quiet: bool) -> Self {
+        let mut progress = Progress::new(global);
+        progress.shown &= !quiet;
+        Self { progress, bar: None }
+    }
+
+    /// So many are done.
+    pub(crate) fn set(&mut self, bytes: u64) {
+        if self.bar.is_none() && self.progress.is_due() {
+            let style = ProgressStyle::with_template("copying  {bytes}  {bytes_per_sec}");
+            let style = style.expect("the template is valid");
+            self.bar = Some(self.progress.bars.add(ProgressBar::no_length().with_style(style)));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(bytes);
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.progress.clear();
+    }
+}
+
 /// A bar for each layer of a pull.
 pub(crate) struct LayerBars {
     progress: Progress,

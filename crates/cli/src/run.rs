@@ -5,17 +5,20 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use home::Home;
 use image::{Image, Platform, Reference, Store};
-use proto::SpawnFailureKind;
+use proto::{ExitStatus, SpawnFailureKind};
 use template::Budget;
 use workspace::{
-    Afterwards, Finished, Input, KeptWorkspace, MachineSettings, Network, Overrides, RestartPolicy, RunError,
-    RunRequest, Spares, StartKind, Step, Streams, TemplateUse, WorkspaceSpec,
+    Afterwards, Artifact, Copied, CopyError, Finished, Input, KeptWorkspace, MachineSettings, Network,
+    Overrides, Ran, RestartPolicy, RunError, RunRequest, Spares, StartKind, Step, Streams, TemplateUse,
+    WorkspaceSpec,
 };
 
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs, ServiceArgs};
+use crate::artifacts::unfetched;
+use crate::cp::tell_left_out;
 use crate::create::run_spec;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::progress::Steps;
 use crate::pull::{fetch, open_home, runtime};
 use crate::standard_streams::Standard;
@@ -48,7 +51,7 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
 
     let mut steps = Steps::new(global);
     let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, step))
-        .map_err(|error| failure(&error))?;
+        .map_err(|error| run_failure(&error))?;
     let template_use = prepared.template_use();
     let mut raw_mode = None;
     let finished = runtime()?.block_on(async {
@@ -59,10 +62,14 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
                 raw_mode = RawMode::enter().ok();
             }
         };
-        prepared.run(streams, controls, &mut observe).await.map_err(|error| failure(&error))
+        prepared.run(streams, controls, &mut observe).await.map_err(|error| run_failure(&error))
     });
     drop(raw_mode);
     steps.done();
+    let (finished, outputs) = match finished {
+        Ok(Ran { finished, outputs }) => (Ok(finished), outputs),
+        Err(failure) => (Err(failure), Vec::new()),
+    };
     let next = |what| template_verbs::prepare_next(global, &home, what, Some(&image_name), &machine);
     match template_use {
         // What was interrupted leaves nothing behind, not even for its own good.
@@ -74,7 +81,27 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     if keep {
         output::talk(&format!("kept workspace {name}"));
     }
-    Ok(exit(&finished?))
+    let exit = exit(&finished?);
+    Ok(after_outputs(global, exit, &outputs))
+}
+
+/// Says what became of the outputs. The command's own code stays, unless it says that all is well.
+fn after_outputs(global: &Global, exit: Exit, outputs: &[(Artifact, Result<Copied, CopyError>)]) -> Exit {
+    let mut after = exit;
+    for (artifact, outcome) in outputs {
+        let failed = match outcome {
+            Ok(Copied::All(report)) => {
+                tell_left_out(report);
+                continue;
+            }
+            Ok(Copied::Interrupted(signal)) => Exit::Signaled(*signal),
+            Err(error) => failure::print(&unfetched(artifact, error), global.format()),
+        };
+        if after == Exit::Guest(ExitStatus::Code(0)) {
+            after = failed;
+        }
+    }
+    after
 }
 
 /// `run -d`: a workspace whose service is the command.
@@ -163,6 +190,7 @@ fn request(global: &Global, home: &Home, args: RunArgs, image: Image) -> Result<
         templates: if args.cold { Budget::Off } else { global.templates },
         timeout: args.timeout,
         stop_signal: service.stop_signal,
+        outputs: args.workspace.output,
         grace: service.stop_timeout.unwrap_or(WorkspaceSpec::default().stop_timeout),
     })
 }
@@ -241,7 +269,7 @@ pub(crate) fn show(steps: &mut Steps, step: Step) {
     }
 }
 
-fn failure(error: &RunError) -> Failure {
+fn run_failure(error: &RunError) -> Failure {
     let kind = match error {
         RunError::Command(_) | RunError::NameTaken(_) => "usage",
         RunError::Root { .. } => "image_unusable",
