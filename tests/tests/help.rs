@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 42] = [
+const VERBS: [&[&str]; 45] = [
     &[],
     &["run"],
     &["create"],
@@ -23,6 +23,9 @@ const VERBS: [&[&str]; 42] = [
     &["status"],
     &["exec"],
     &["connect"],
+    &["cp"],
+    &["artifacts"],
+    &["stats"],
     &["logs"],
     &["events"],
     &["quarantine"],

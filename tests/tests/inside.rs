@@ -2,8 +2,12 @@
 
 use microagent_tests::World;
 
+mod artifacts;
 mod connect;
+mod copy;
 mod exec;
+mod liars;
+mod stats;
 
 /// A workspace `box` that runs and does nothing.
 fn idle() -> World {
