@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 45] = [
+const VERBS: [&[&str]; 48] = [
     &[],
     &["run"],
     &["create"],
@@ -18,6 +18,8 @@ const VERBS: [&[&str]; 45] = [
     &["wait"],
     &["rename"],
     &["delete"],
+    &["clone"],
+    &["resize"],
     &["ps"],
     &["list"],
     &["status"],
@@ -47,6 +49,7 @@ const VERBS: [&[&str]; 45] = [
     &["perf", "run"],
     &["perf", "start"],
     &["perf", "exec"],
+    &["perf", "copy"],
     &["perf", "boot"],
     &["perf", "density"],
     &["completion"],

@@ -11,13 +11,15 @@ fn measured(world: &World, words: &[&str]) -> Value {
 #[test]
 fn phases_follow_each_other_without_a_gap() {
     let world = World::own().warm().warm_machine();
-    let phases: [(&[&str], &[&str]); 4] = [
+    let phases: [(&[&str], &[&str]); 6] = [
         (&["run"], &["program", "found", "machine", "agent", "set up", "started", "ended", "teardown"]),
         (
             &["start"],
             &["program", "supervisor", "found", "machine", "agent", "set up", "started", "teardown"],
         ),
         (&["exec"], &["program", "agent", "started", "ended", "teardown"]),
+        (&["copy"], &["program", "agent", "copied", "teardown"]),
+        (&["copy", "--out"], &["program", "agent", "copied", "teardown"]),
         (&["boot"], &["program", "found", "machine", "agent"]),
     ];
     for (words, expected) in phases {

@@ -14,6 +14,7 @@ use template::{Budget, TemplateKey};
 use workspace::{Artifact, DiskSize, RestartPolicy, StopSignal};
 
 use crate::artifacts::ArtifactsArgs;
+use crate::clone::CloneArgs;
 use crate::completion::images;
 use crate::connect::ConnectArgs;
 use crate::cp::CpArgs;
@@ -28,6 +29,7 @@ use crate::logs::LogsArgs;
 use crate::output::Format;
 use crate::perf::PerfVerb;
 use crate::quarantine::QuarantineArgs;
+use crate::resize::ResizeArgs;
 use crate::start::StartArgs;
 use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
@@ -117,6 +119,10 @@ pub(crate) enum Verb {
     Wait(NamesArgs),
     /// Give a workspace another name
     Rename(RenameArgs),
+    /// Make a copy of a workspace that is at rest
+    Clone(CloneArgs),
+    /// Give a workspace that is at rest a larger disk
+    Resize(ResizeArgs),
     /// Delete workspaces and their disks
     #[command(alias = "rm")]
     Delete(DeleteArgs),

@@ -11,6 +11,7 @@
 
 mod args;
 mod artifacts;
+mod clone;
 mod completion;
 mod connect;
 mod cp;
@@ -31,6 +32,7 @@ mod perf;
 mod progress;
 mod pull;
 mod quarantine;
+mod resize;
 mod run;
 mod signals;
 mod standard_streams;
@@ -80,6 +82,8 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Resume(names) => end::resume(&global, &names),
         Verb::Wait(names) => end::wait(&global, &names),
         Verb::Rename(rename) => delete::rename(&global, &rename),
+        Verb::Clone(copy) => clone::clone(&global, &copy),
+        Verb::Resize(resize) => resize::resize(&global, &resize),
         Verb::Delete(delete) => delete::delete(&global, &delete),
         Verb::Ps(list) => list::ps(&global, &list),
         Verb::List(list) => list::list(&global, &list),

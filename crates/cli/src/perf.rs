@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use home::{Home, Name};
 use image::{Platform, Reference, Store};
+use workspace::DiskSize;
 
 use crate::args::Global;
 use crate::exit::Exit;
@@ -46,6 +47,17 @@ pub(crate) enum PerfVerb {
         #[command(flatten)]
         samples: SampleArgs,
     },
+    /// A copy of a file into a workspace that runs, or out of it
+    Copy {
+        #[command(flatten)]
+        samples: SampleArgs,
+        /// The file's size
+        #[arg(long, value_name = "SIZE", default_value = "64m")]
+        size: DiskSize,
+        /// Out of the workspace
+        #[arg(long)]
+        out: bool,
+    },
     /// A boot without a template, until the guest's agent answers
     Boot {
         #[command(flatten)]
@@ -79,6 +91,7 @@ pub(crate) fn perf(global: &Global, verb: &PerfVerb) -> Result<Exit, Failure> {
         PerfVerb::Run { samples, cold } => run(global, &home, samples, *cold),
         PerfVerb::Start { samples, cold } => start(global, &home, samples, *cold),
         PerfVerb::Exec { samples } => exec(global, &home, samples),
+        PerfVerb::Copy { samples, size, out } => copy(global, &home, samples, *size, *out),
         PerfVerb::Boot { samples } => boot(global, &home, samples),
         PerfVerb::Density { image, machines } => {
             let image = find_image(&home, image.as_ref())?;
@@ -142,6 +155,30 @@ fn exec(global: &Global, home: &Home, args: &SampleArgs) -> Result<Exit, Failure
     let phases = ["program", "agent", "started", "ended"];
     let samples = measure(args.samples, || caller.sample(&words, &phases, None))?;
     let what = format!("microagent {}", words.join(" "));
+    Report::new(&what, "from the call to the end of the program", &samples).print(global);
+    Ok(Exit::Success)
+}
+
+fn copy(global: &Global, home: &Home, args: &SampleArgs, size: DiskSize, out: bool) -> Result<Exit, Failure> {
+    let image = find_image(home, args.image.as_ref())?;
+    let caller = caller(home)?;
+    let system = |error: std::io::Error| Failure::new("system", &error);
+    let directory = tempfile::tempdir_in(home.tmp()).map_err(system)?;
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    // What is all zeros is copied too, unless it is a hole.
+    let file = std::fs::File::create(path("file")).map_err(system)?;
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), size.bytes()), &mut &file).map_err(system)?;
+    let workspace = Temporary::create(&caller, &image)?;
+    let name = workspace.name.as_str();
+    caller.call(&["start", name])?;
+    let (here, there) = (path("file"), format!("{name}:/perf-file"));
+    caller.call(&["cp", &here, &there])?;
+    let target = path("copy");
+    let words = if out { ["cp", &there, &target] } else { ["cp", &here, &there] };
+    let phases = ["program", "agent", "copied"];
+    let samples = measure(args.samples, || caller.sample(&words, &phases, None))?;
+    let direction = if out { "out of" } else { "into" };
+    let what = format!("microagent cp, {size} {direction} a workspace");
     Report::new(&what, "from the call to the end of the program", &samples).print(global);
     Ok(Exit::Success)
 }

@@ -25,6 +25,11 @@ pub enum ToGuest<'a> {
     },
     /// Tell how much of the machine is used; answered by [`ToHost::Measured`].
     Measure,
+    /// Make the file system that takes changes fill this many bytes of its disk; answered by [`ToHost::Done`].
+    Grow {
+        /// The disk's new size in bytes.
+        size: u64,
+    },
     /// End all processes, write everything to disk, unmount, say [`ToHost::Done`], and power off.
     ShutDown {
         /// How long processes have between SIGTERM and SIGKILL.

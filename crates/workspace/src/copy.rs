@@ -9,7 +9,6 @@
 
 mod archive;
 mod channel;
-mod helper;
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -19,12 +18,11 @@ use tokio::sync::{mpsc, oneshot};
 use transfer::{Destination, Owners, PackError, PackOptions, Policy, Report, StreamError, UnpackError};
 
 use crate::agent::{Agent, AgentError, Process, ProcessEvent};
+use crate::helper::{Helper, HelperDisk, HelperError};
 use crate::run::{Control, ending_signal};
-use crate::start::StartError;
+use crate::state::State;
 use crate::workspace::{Workspace, WorkspaceError};
 use channel::{Chunks, Outlet};
-use helper::Helper;
-pub use helper::helper_machine;
 
 /// The most that a guest may say about how unpacking went, in bytes.
 const LONGEST_REPORT: usize = 64 * 1024;
@@ -87,9 +85,9 @@ pub enum CopyError {
     /// The workspace cannot be used.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    /// The machine that has the disk of a workspace at rest did not come up.
-    #[error("failed to open the disk of the workspace")]
-    Helper(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The disk of a workspace at rest could not be opened.
+    #[error(transparent)]
+    Helper(HelperError),
     /// The host's files could not be read.
     #[error(transparent)]
     Pack(PackError),
@@ -124,11 +122,20 @@ impl CopyError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Workspace(error) => error.hint(),
-            Self::Helper(error) => error.downcast_ref::<StartError>().and_then(StartError::hint),
+            Self::Helper(error) => error.hint(),
             Self::Unpack(UnpackError::Owner { .. }) => {
                 Some("only root can keep owners on the host; leave out -a".to_owned())
             }
             _ => None,
+        }
+    }
+}
+
+impl From<HelperError> for CopyError {
+    fn from(error: HelperError) -> Self {
+        match error {
+            HelperError::Workspace(error) => Self::Workspace(error),
+            error @ HelperError::Start(_) => Self::Helper(error),
         }
     }
 }
@@ -150,6 +157,18 @@ impl Access {
             Self::Change => "copy to",
         }
     }
+
+    /// A workspace at rest whose disk may be used so. What is in quarantine stays as it is, and a copy of its disk
+    /// is looked at.
+    fn disk_of(self, workspace: &Workspace) -> Result<HelperDisk, WorkspaceError> {
+        if workspace.facts()?.quarantine.is_none() {
+            return HelperDisk::held(workspace.hold(self.verb())?);
+        }
+        match self {
+            Self::Read => HelperDisk::copied(workspace),
+            Self::Change => Err(workspace.in_state(self.verb(), State::Quarantined)),
+        }
+    }
 }
 
 /// A workspace whose files can be reached. It is to be closed.
@@ -169,7 +188,7 @@ impl OpenFiles {
         if status.live.is_some() && status.facts.quarantine.is_none() {
             return Ok(Self { agent: workspace.agent_for(access.verb()).await?, helper: None });
         }
-        let helper = Helper::open(workspace, access, templates).await?;
+        let helper = Helper::open(workspace, access.disk_of(workspace)?, templates).await?;
         Ok(Self { agent: helper.agent(), helper: Some(helper) })
     }
 
@@ -203,7 +222,7 @@ impl OpenFiles {
     /// Lets go of them. The disk of a workspace at rest is clean when this returns without an error.
     pub async fn close(self) -> Result<(), CopyError> {
         match self.helper {
-            Some(helper) => helper.close().await.map_err(CopyError::Unclean),
+            Some(helper) => helper.close().await.map(drop).map_err(CopyError::Unclean),
             None => Ok(()),
         }
     }
@@ -264,6 +283,7 @@ pub(crate) async fn copy_out(
             }
         }
     };
+    home::mark("copied");
     match (outcome, signal) {
         (Ok(Ok(report)), _) => Ok(Copied::All(report)),
         (Ok(Err(error)), Some(signal)) => match error {
@@ -324,6 +344,7 @@ pub(crate) async fn copy_in(
     feeding.abort();
     let _ = feeding.await;
     let here = finished.await.unwrap_or(Ok(()));
+    home::mark("copied");
     match (received, here, signal) {
         (_, Err(error), None) if !is_broken_pipe(&error) => Err(error),
         (Ok(Ok(files)), ..) => {

@@ -4,7 +4,7 @@ use home::{Home, Name};
 use image::{Image, Store};
 
 use crate::event::EventKind;
-use crate::record::{KeepError, WorkspaceRecord, exists, make};
+use crate::record::{KeepError, NewDisk, WorkspaceRecord, exists, make};
 use crate::root::{RootError, root_file_system};
 use crate::service::{Service, ServiceError};
 use crate::spec::WorkspaceSpec;
@@ -65,7 +65,7 @@ pub fn create(
     let _root = root_file_system(home, image, report)
         .map_err(|source| CreateError::Root { image: spec.image.clone(), source })?;
     let record = WorkspaceRecord::new(image, spec, service);
-    drop(make(home, name, &record)?);
+    drop(make(home, name, &record, NewDisk::Blank)?);
     if let Ok(workspace) = Workspace::find(home, name) {
         workspace.tell(EventKind::Created);
     }

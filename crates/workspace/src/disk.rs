@@ -53,7 +53,8 @@ impl DiskError {
 }
 
 impl DiskSize {
-    const fn bytes(self) -> u64 {
+    /// It in bytes.
+    pub const fn bytes(self) -> u64 {
         self.mebibytes << 20
     }
 }
@@ -101,7 +102,9 @@ pub(crate) fn scratch_disk(home: &Home, size: DiskSize) -> Result<File, DiskErro
 /// A disk that has no name, with the content of `original`.
 pub(crate) fn scratch_copy(home: &Home, original: &File) -> io::Result<File> {
     let disk = tempfile::tempfile_in(home.tmp())?;
-    copy_data(original, &disk)?;
+    if rustix::fs::ioctl_ficlone(&disk, original).is_err() {
+        copy_data(original, &disk)?;
+    }
     Ok(disk)
 }
 
@@ -117,11 +120,18 @@ pub(crate) fn blank_name(size: DiskSize) -> String {
 
 /// A blank disk at `path`, which must not exist.
 pub(crate) fn named_disk(home: &Home, size: DiskSize, path: &Path) -> Result<File, DiskError> {
-    let blank = File::open(blank_disk(home, size)?)?;
+    Ok(named_copy(&File::open(blank_disk(home, size)?)?, path)?)
+}
+
+/// A disk at `path`, which must not exist, with the content of `original`: the same blocks where the file system can
+/// share them.
+pub(crate) fn named_copy(original: &File, path: &Path) -> io::Result<File> {
     let mut options = File::options();
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let disk = options.read(true).write(true).create_new(true).open(path)?;
-    copy_data(&blank, &disk)?;
+    if rustix::fs::ioctl_ficlone(&disk, original).is_err() {
+        copy_data(original, &disk)?;
+    }
     disk.sync_all()?;
     Ok(disk)
 }

@@ -12,6 +12,7 @@ use home::{Exclusive, Home, Name};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::DiskSize;
 use crate::health::Health;
 use crate::journal::{Appender, Bounds, Directory};
 use crate::state::Exit;
@@ -74,6 +75,17 @@ pub enum EventKind {
         /// Which.
         to: Name,
     },
+    /// Another one was made with what it has on its disk.
+    Cloned {
+        /// Which.
+        to: Name,
+    },
+    /// Its disk has another size.
+    Resized {
+        /// Which.
+        #[serde(with = "home::as_text")]
+        size: DiskSize,
+    },
     /// It is gone.
     Deleted,
     /// It is frozen and fenced.
@@ -113,6 +125,8 @@ impl EventKind {
             Self::Paused => "paused".to_owned(),
             Self::Resumed => "resumed".to_owned(),
             Self::Renamed { to } => format!("renamed to {to}"),
+            Self::Cloned { to } => format!("cloned as {to}"),
+            Self::Resized { size } => format!("disk resized to {size}"),
             Self::Deleted => "deleted".to_owned(),
             Self::Quarantined { reason } => format!("quarantined: {reason}"),
             Self::Released { reason } => format!("released: {reason}"),

@@ -20,6 +20,7 @@
 pub mod agent;
 mod artifact;
 mod boot;
+mod clone;
 mod command;
 mod control;
 mod copy;
@@ -32,6 +33,7 @@ mod end;
 mod event;
 mod exec;
 mod health;
+mod helper;
 mod initramfs;
 mod journal;
 mod log;
@@ -40,6 +42,7 @@ mod machine_id;
 mod name;
 mod plan;
 mod record;
+mod resize;
 mod root;
 mod run;
 mod service;
@@ -57,11 +60,10 @@ mod workspace;
 
 pub use artifact::{Artifact, InvalidArtifact};
 pub use boot::{BootError, StartKind};
+pub use clone::CloneError;
 pub use command::{CommandError, Overrides};
 pub use control::{ControlError, LiveStatus};
-pub use copy::{
-    Access, Copied, CopyError, GuestSource, GuestTarget, HostSource, HostTarget, OpenFiles, helper_machine,
-};
+pub use copy::{Access, Copied, CopyError, GuestSource, GuestTarget, HostSource, HostTarget, OpenFiles};
 pub use create::{CreateError, create};
 pub use disk::{DiskError, DiskSize, InvalidDiskSize};
 pub use disk_use::{DiskUse, DiskUseError, Kind, PruneScope, Unneeded, disk_use, plan_prune, prune};
@@ -69,6 +71,7 @@ pub use end::Ended;
 pub use event::{Event, EventFilter, EventKind, EventReader, FollowEvents};
 pub use exec::{Capture, Captured, ExecRequest, ExecStatus, detach, execute};
 pub use health::Health;
+pub use helper::{HelperError, helper_machine};
 pub use initramfs::InitramfsError;
 pub use log::{FollowLog, LogEntry, LogFilter, LogItem, LogReader, LogSource, LogWriter};
 pub use machine_id::MachineId;
@@ -76,6 +79,7 @@ pub use name::random_name;
 pub use plan::{Machine as MachineSettings, Network};
 pub use proto::Usage as GuestUsage;
 pub use record::{KeepError, WorkspaceRecord};
+pub use resize::ResizeError;
 pub use root::RootError;
 pub use run::{
     Afterwards, Control, Finished, KeptWorkspace, PreparedRun, Ran, RunError, RunRequest, Spares, Step,

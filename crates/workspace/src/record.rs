@@ -18,7 +18,7 @@ use image::Image;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{DiskError, named_disk};
+use crate::disk::{DiskError, named_copy, named_disk};
 use crate::machine_id::MachineId;
 use crate::root::chain_id;
 use crate::service::Service;
@@ -94,8 +94,22 @@ pub(crate) struct New {
     pub(crate) disk: File,
 }
 
-/// Makes the workspace `name` with a blank disk; it is there whole or not at all.
-pub(crate) fn make(home: &Home, name: &Name, record: &WorkspaceRecord) -> Result<New, KeepError> {
+/// What a new workspace has on its disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NewDisk<'a> {
+    /// Nothing.
+    Blank,
+    /// What this disk has.
+    Copy(&'a File),
+}
+
+/// Makes the workspace `name`; it is there whole or not at all.
+pub(crate) fn make(
+    home: &Home,
+    name: &Name,
+    record: &WorkspaceRecord,
+    disk: NewDisk<'_>,
+) -> Result<New, KeepError> {
     let place = place(home, name);
     if place.exists() {
         return Err(KeepError::Exists(name.clone()));
@@ -104,7 +118,11 @@ pub(crate) fn make(home: &Home, name: &Name, record: &WorkspaceRecord) -> Result
     let new = scratch.path().join("workspace");
     fs_err::create_dir(&new)?;
     fault_point("create.directory");
-    let disk = named_disk(home, record.spec.disk_size, &new.join("disk.ext4"))?;
+    let path = new.join("disk.ext4");
+    let disk = match disk {
+        NewDisk::Blank => named_disk(home, record.spec.disk_size, &path)?,
+        NewDisk::Copy(original) => named_copy(original, &path)?,
+    };
     fault_point("create.disk");
     let lock = Exclusive::wait(&new.join("lock"))?;
     write_record(&new.join("workspace.json"), record)?;

@@ -176,6 +176,13 @@ impl Agent {
             }
             ToGuest::SetClock { clock } => self.outbox.send(&ToHost::Done(identity::set_clock(clock))),
             ToGuest::Measure => self.outbox.send(&ToHost::Measured(usage::measure())),
+            ToGuest::Grow { size } => {
+                let outcome = match &self.root {
+                    Some(root) => root.grow(size),
+                    None => Err("the root file system is not mounted".to_owned()),
+                };
+                self.outbox.send(&ToHost::Done(outcome));
+            }
             ToGuest::ShutDown { grace } => self.shut_down(grace),
             ToGuest::Spawn { process, command } => self.spawn(process, || Process::start(&command)),
             ToGuest::Transfer { process, transfer } => self.spawn(process, || Process::transfer(&transfer)),

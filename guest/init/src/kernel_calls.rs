@@ -174,6 +174,15 @@ pub(crate) fn add_entropy(seed: [u8; 32]) -> io::Result<()> {
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) })
 }
 
+/// Makes a mounted ext4 file system, of which `directory` is a part, so many blocks large.
+pub(crate) fn resize_ext4(directory: impl AsFd, blocks: u64) -> io::Result<()> {
+    /// fs/ext4/ext4.h: `_IOW('f', 16, __u64)`.
+    const EXT4_IOC_RESIZE_FS: libc::c_ulong = 0x4008_6610;
+    let descriptor = directory.as_fd().as_raw_fd();
+    // SAFETY: the argument is the number that the call takes.
+    check(unsafe { libc::ioctl(descriptor, EXT4_IOC_RESIZE_FS as libc::Ioctl, &raw const blocks) })
+}
+
 /// Sets an interface's address and subnet mask.
 pub(crate) fn set_address(interface: &str, address: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
     let mut request = interface_request(interface);

@@ -20,6 +20,7 @@ use rustix::mount::MountFlags;
 
 use crate::boot::mount;
 use crate::failed;
+use crate::kernel_calls::resize_ext4;
 
 const IMAGE: &str = "/image";
 const DISK: &str = "/disk";
@@ -156,6 +157,17 @@ fn prepare_directories() {
 }
 
 impl MountedRoot {
+    /// Makes the ext4 file system that takes changes fill `size` bytes of its disk.
+    pub(crate) fn grow(&self, size: u64) -> Result<(), String> {
+        let step = |error: std::io::Error| format!("failed to grow the file system: {error}");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place = DISK.trim_start_matches('/');
+        let disk = rustix::fs::openat(&self.initramfs, place, flags, Mode::empty())
+            .map_err(|error| step(error.into()))?;
+        let block = rustix::fs::fstatvfs(&disk).map_err(|error| step(error.into()))?.f_bsize;
+        resize_ext4(&disk, size / block.max(1)).map_err(step)
+    }
+
     /// Unmounts everything. When this returns without an error, the disk is clean.
     pub(crate) fn unmount(self) -> Result<(), String> {
         let step = |error: rustix::io::Errno| format!("failed to leave the root file system: {error}");

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Finished, KeptWorkspace, RunError, RunRequest};
 use crate::event::EventKind;
 use crate::machine_id::MachineId;
-use crate::record::{KeepError, WorkspaceRecord, make};
+use crate::record::{KeepError, NewDisk, WorkspaceRecord, make};
 use crate::state::{BootRecord, EndRecord, Ending, StateRecord};
 use crate::supervisor::report::causes;
 use crate::workspace::{Workspace, WorkspaceError};
@@ -29,7 +29,7 @@ impl KeptRun {
         kept: &KeptWorkspace,
     ) -> Result<(Self, File), RunError> {
         let record = WorkspaceRecord::new(&request.image, kept.spec.clone(), kept.service.clone());
-        let new = make(home, &request.name, &record)?;
+        let new = make(home, &request.name, &record, NewDisk::Blank)?;
         let found = Workspace::find(home, &request.name);
         let workspace = found.map_err(|error| KeepError::Io(std::io::Error::other(causes(&error))))?;
         workspace.tell(EventKind::Created);

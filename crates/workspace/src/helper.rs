@@ -1,5 +1,5 @@
 //! The sealed machine that has the disk of a workspace at rest: no network, nothing of the workspace's own runs in
-//! it, and it is gone after the copy.
+//! it, and it is gone when what it was for is done.
 
 use std::fs::File;
 use std::time::Duration;
@@ -8,14 +8,12 @@ use engine::MemorySize;
 use proto::ToGuest;
 use template::Budget;
 
-use super::{Access, CopyError};
 use crate::agent::{Agent, AgentError};
 use crate::boot::{Booted, StartKind};
 use crate::disk::scratch_copy;
 use crate::plan::{Plan, WritableDisk};
 use crate::record::WorkspaceRecord;
 use crate::start::{StartError, root_of};
-use crate::state::State;
 use crate::workspace::{Held, Workspace, WorkspaceError};
 use crate::{MachineSettings, Network};
 
@@ -38,20 +36,20 @@ pub fn helper_machine(record: &WorkspaceRecord) -> MachineSettings {
 }
 
 /// A machine with a workspace's disk.
-pub(super) struct Helper {
+pub(crate) struct Helper {
     booted: Booted,
-    /// Nobody else may use the disk meanwhile. A copy of a disk needs no such care.
-    _held: Option<Held>,
+    /// Until the machine is gone.
+    held: Option<Held>,
 }
 
 impl Helper {
-    pub(super) async fn open(
+    pub(crate) async fn open(
         workspace: &Workspace,
-        access: Access,
+        disk: HelperDisk,
         templates: Budget,
-    ) -> Result<Self, CopyError> {
-        let (held, disk) = take_disk(workspace, access)?;
-        let failed = |error: StartError| CopyError::Helper(Box::new(error));
+    ) -> Result<Self, HelperError> {
+        let HelperDisk { held, disk } = disk;
+        let failed = |error: StartError| HelperError::Start(Box::new(error));
         let root = root_of(workspace).map_err(failed)?;
         let record = workspace.record();
         let plan = Plan::new(workspace.home(), &helper_machine(record), root, record.root.clone())
@@ -59,39 +57,69 @@ impl Helper {
         let template = plan.find_machine_template(templates);
         let started = plan.start(WritableDisk::Kept(disk), template, None).await;
         let booted = started.map_err(|error| failed(error.into()))?;
-        let helper = Self { booted, _held: held };
+        let helper = Self { booted, held };
         helper.booted.set_up_workspace(workspace).await.map_err(failed)?;
         Ok(helper)
     }
 
-    pub(super) fn agent(&self) -> Agent {
+    pub(crate) fn agent(&self) -> Agent {
         self.booted.agent.clone()
     }
 
-    pub(super) fn booted(&self) -> bool {
+    pub(crate) fn booted(&self) -> bool {
         self.booted.start_kind() == StartKind::Boot
     }
 
-    /// Writes everything out, and ends the machine.
-    pub(super) async fn close(self) -> Result<(), AgentError> {
+    /// Writes everything out, and ends the machine. What was held is given back.
+    pub(crate) async fn close(self) -> Result<Option<Held>, AgentError> {
         let clean = self.booted.agent.request(&ToGuest::ShutDown { grace: GRACE });
         let outcome = tokio::time::timeout(CLEAN, clean).await.unwrap_or(Err(AgentError::Silent(CLEAN)));
         self.booted.machine.kill().await;
-        outcome
+        outcome.map(|()| self.held)
     }
 }
 
-/// The workspace's disk, held. What is in quarantine stays as it is, and a copy of its disk is looked at.
-fn take_disk(workspace: &Workspace, access: Access) -> Result<(Option<Held>, File), CopyError> {
-    let io = |source| WorkspaceError::Io { name: workspace.name().clone(), source };
-    if workspace.facts()?.quarantine.is_some() {
-        if access == Access::Change {
-            return Err(workspace.in_state(access.verb(), State::Quarantined).into());
+/// Why a workspace's disk could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HelperError {
+    /// The workspace cannot be used.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// The machine did not come up.
+    #[error("failed to open the disk of the workspace")]
+    Start(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl HelperError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Workspace(error) => error.hint(),
+            Self::Start(error) => error.downcast_ref::<StartError>().and_then(StartError::hint),
         }
-        let disk = File::open(workspace.disk()).map_err(io)?;
-        return Ok((None, scratch_copy(workspace.home(), &disk).map_err(io)?));
     }
-    let held = workspace.hold(access.verb())?;
-    let disk = File::options().read(true).write(true).open(workspace.disk()).map_err(io)?;
-    Ok((Some(held), disk))
+}
+
+/// A disk for a helper.
+#[derive(Debug)]
+pub(crate) struct HelperDisk {
+    /// Nobody else may use the disk meanwhile. A copy needs no such care.
+    held: Option<Held>,
+    disk: File,
+}
+
+impl HelperDisk {
+    /// The disk of a workspace that is held.
+    pub(crate) fn held(held: Held) -> Result<Self, WorkspaceError> {
+        let io = |source| WorkspaceError::Io { name: held.workspace.name().clone(), source };
+        let disk = File::options().read(true).write(true).open(held.workspace.disk()).map_err(io)?;
+        Ok(Self { held: Some(held), disk })
+    }
+
+    /// A copy of a workspace's disk, which is gone with it.
+    pub(crate) fn copied(workspace: &Workspace) -> Result<Self, WorkspaceError> {
+        let io = |source| WorkspaceError::Io { name: workspace.name().clone(), source };
+        let disk = File::open(workspace.disk()).map_err(io)?;
+        Ok(Self { held: None, disk: scratch_copy(workspace.home(), &disk).map_err(io)? })
+    }
 }
