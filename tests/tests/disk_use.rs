@@ -10,6 +10,7 @@ use serde_json::Value;
 fn the_parts_add_up_to_what_du_says() {
     let world = World::own();
     world.microagent(["create", "--name", "box", "--image", "busybox", "true"]).outcome().success();
+    world.microagent(["volume", "create", "data"]).outcome().success();
     let parts: Vec<Value> =
         serde_json::from_str(&world.microagent(["df", "--json"]).outcome().success()).unwrap();
     let sum: u64 = parts.iter().map(|part| part["allocated"].as_u64().unwrap()).sum();
@@ -18,7 +19,7 @@ fn the_parts_add_up_to_what_du_says() {
     let du: u64 = String::from_utf8_lossy(&du.stdout).split_whitespace().next().unwrap().parse().unwrap();
     assert_eq!(sum, du);
     let of = |kind: &str| parts.iter().find(|part| part["kind"] == kind).unwrap().clone();
-    assert_eq!(of("workspaces")["count"], 1);
+    assert_eq!((&of("workspaces")["count"], &of("volumes")["count"]), (&1.into(), &1.into()));
     assert!(of("images")["allocated"].as_u64().unwrap() > 1 << 20);
     assert!(world.microagent(["df"]).outcome().success().contains("RECLAIMABLE"));
 }
@@ -43,6 +44,10 @@ fn what_is_needed_stays_and_the_rest_goes_when_it_is_told() {
     assert_eq!(std::fs::read_dir(&rootfs).unwrap().count(), before - 1);
     assert_eq!(world.microagent(["prune", "--yes"]).outcome().success(), "freed 0 B\n");
     assert_eq!(world.microagent(["list", "-q"]).outcome().success(), "box\n");
+    world.microagent(["volume", "create", "data"]).outcome().success();
     world.microagent(["prune", "--yes", "--workspaces"]).outcome().success();
+    assert_eq!(world.microagent(["volume", "list", "-q"]).outcome().success(), "data\n");
+    world.microagent(["prune", "--yes", "--volumes"]).outcome().success();
+    assert_eq!(world.microagent(["volume", "list", "-q"]).outcome().success(), "");
     assert_eq!(world.microagent(["list", "-q"]).outcome().success(), "");
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 48] = [
+const VERBS: [&[&str]; 55] = [
     &[],
     &["run"],
     &["create"],
@@ -20,6 +20,13 @@ const VERBS: [&[&str]; 48] = [
     &["delete"],
     &["clone"],
     &["resize"],
+    &["volume"],
+    &["volume", "create"],
+    &["volume", "list"],
+    &["volume", "status"],
+    &["volume", "delete"],
+    &["volume", "resize"],
+    &["volume", "prune"],
     &["ps"],
     &["list"],
     &["status"],

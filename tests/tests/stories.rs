@@ -22,4 +22,5 @@ mod spares;
 mod streams;
 mod templates;
 mod terminal;
+mod volumes;
 mod workspaces;

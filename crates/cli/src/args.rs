@@ -11,7 +11,7 @@ use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
 use template::{Budget, TemplateKey};
-use workspace::{Artifact, DiskSize, RestartPolicy, StopSignal};
+use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal};
 
 use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
@@ -33,6 +33,7 @@ use crate::resize::ResizeArgs;
 use crate::start::StartArgs;
 use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
+use crate::volume_verbs::VolumeVerb;
 
 /// Run any OCI image in a microVM of its own, as you would run a container
 #[derive(Debug, Parser)]
@@ -123,6 +124,9 @@ pub(crate) enum Verb {
     Clone(CloneArgs),
     /// Give a workspace that is at rest a larger disk
     Resize(ResizeArgs),
+    /// Disks that outlive workspaces
+    #[command(subcommand)]
+    Volume(VolumeVerb),
     /// Delete workspaces and their disks
     #[command(alias = "rm")]
     Delete(DeleteArgs),
@@ -299,6 +303,10 @@ pub(crate) struct WorkspaceArgs {
     /// Set a label, for people and filters
     #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Workspace")]
     pub(crate) label: Vec<String>,
+    /// A disk at a path of the guest: a volume by its name, a bundle (x.tar, .tar.gz, .tar.zst), or a disk image
+    /// (x.ext4, x.img)
+    #[arg(short, long, value_name = "SOURCE:/PATH[:ro]", value_parser = parse_mount, help_heading = "Workspace")]
+    pub(crate) volume: Vec<Mount>,
     /// A file or directory to fetch when the command has ended, or with `artifacts`
     #[arg(long, value_name = "NAME=/PATH[:HOST]", help_heading = "Workspace")]
     pub(crate) output: Vec<Artifact>,
@@ -349,6 +357,9 @@ pub(crate) struct MachineArgs {
     /// The size of the workspace's disk; it takes space as it is written [default: 10g]
     #[arg(long, value_name = "SIZE", help_heading = "Machine")]
     pub(crate) disk_size: Option<DiskSize>,
+    /// How many disks the machine has room for beside its own.
+    #[arg(long, value_name = "NUMBER", hide = true)]
+    pub(crate) disk_slots: Option<DiskSlots>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -524,6 +535,14 @@ fn parse_hostname(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("a host name has 1 to 63 letters, digits, `-` or `.`".to_owned())
+}
+
+/// A mount, or why there is none with what to do about it: this is where a directory of the host is refused.
+fn parse_mount(text: &str) -> Result<Mount, String> {
+    text.parse().map_err(|error: workspace::InvalidMount| match error.hint() {
+        Some(hint) => format!("{error}\nhint: {hint}"),
+        None => error.to_string(),
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use clap_complete::env::Shells;
 use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 use home::Home;
 use image::Store;
-use workspace::Workspace;
+use workspace::{Volume, Workspace};
 
 use crate::args::{Args, CompletionArgs};
 use crate::exit::Exit;
@@ -40,6 +40,16 @@ pub(crate) fn workspaces() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
         let names = |home: Home| {
             Some(Workspace::all(&home).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
+        };
+        candidates(typed, names)
+    })
+}
+
+/// The names of volumes.
+pub(crate) fn volumes() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let names = |home: Home| {
+            Some(Volume::all(&home).ok()?.into_iter().map(|(name, _)| name.to_string()).collect())
         };
         candidates(typed, names)
     })

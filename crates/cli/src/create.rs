@@ -110,7 +110,8 @@ pub(crate) fn print(global: &Global, name: &Name) {
 
 fn failure(error: &CreateError) -> Failure {
     let kind = match error {
-        CreateError::Service(_) => "usage",
+        CreateError::Service(_) | CreateError::Mounts(_) => "usage",
+        CreateError::Attach(_) => "volume",
         CreateError::Root { .. } => "image_unusable",
         CreateError::Keep(workspace::KeepError::Exists(_)) => "name_taken",
         CreateError::Keep(_) => "workspace",
@@ -198,6 +199,12 @@ fn with_workspace(mut spec: WorkspaceSpec, args: &WorkspaceArgs) -> Result<Works
         // What is typed replaces a file's of the same name.
         spec.outputs.retain(|other| other.name != output.name);
         spec.outputs.push(output.clone());
+    }
+    for mount in &args.volume {
+        let mount = mount.clone().absolute().map_err(|error| Failure::new("system", &error))?;
+        // What is typed replaces a file's at the same path.
+        spec.volumes.retain(|other| other.place != mount.place);
+        spec.volumes.push(mount);
     }
     Ok(WorkspaceSpec {
         hostname: args.hostname.clone().or(spec.hostname),

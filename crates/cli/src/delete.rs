@@ -56,7 +56,7 @@ enum Running {
 
 pub(crate) fn delete(global: &Global, args: &DeleteArgs) -> Result<Exit, Failure> {
     let asks = !args.yes && !args.force;
-    if asks && !std::io::stdin().is_terminal() {
+    if asks && !can_ask() {
         return Err(Failure::usage("cannot ask whether to delete: standard input is no terminal")
             .hint(Some("say it: --yes (stops it first) or --force (kills it first)")));
     }
@@ -99,11 +99,25 @@ fn end(workspace: &Workspace, running: Running) -> Result<(), WorkspaceError> {
 fn confirmed(workspace: &Workspace) -> bool {
     let live = workspace.status().is_ok_and(|status| status.state.is_live());
     let name = workspace.name();
-    output::ask(&if live {
+    agreed(&if live {
         format!("workspace {name} is running; stop it and delete it with its disk? [y/N] ")
     } else {
         format!("delete workspace {name} with its disk? [y/N] ")
-    });
+    })
+}
+
+/// Whether there is somebody to ask.
+pub(crate) fn can_ask() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+/// Asks a question that is answered with yes or no.
+pub(crate) fn agreed(question: &str) -> bool {
+    output::ask(question);
+    answered_yes()
+}
+
+fn answered_yes() -> bool {
     let mut answer = String::new();
     // No answer is no.
     let _ = std::io::stdin().lock().read_line(&mut answer);

@@ -19,14 +19,18 @@ use crate::pull::open_home;
 #[command(after_help = "Examples:
   microagent prune
   microagent prune --all --yes          # also what would be made again
+  microagent prune --volumes            # also volumes that no workspace attaches
   microagent prune --workspaces         # also workspaces that do not run, with their disks")]
 pub(crate) struct PruneArgs {
-    /// Also templates and blank disks, which are made again when they are needed
+    /// Also templates, bundles and blank disks, which are made again when they are needed
     #[arg(short, long)]
     all: bool,
     /// Also workspaces that do not run, with their disks
     #[arg(long)]
     workspaces: bool,
+    /// Also volumes that no workspace attaches, with what is on them
+    #[arg(long)]
+    volumes: bool,
     /// Do not ask
     #[arg(short, long, visible_alias = "force")]
     yes: bool,
@@ -82,7 +86,7 @@ pub(crate) fn df(global: &Global) -> Result<Exit, Failure> {
 
 pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
-    let scope = PruneScope { caches: args.all, workspaces: args.workspaces };
+    let scope = PruneScope { caches: args.all, workspaces: args.workspaces, volumes: args.volumes };
     let plan = plan_prune(&home, scope).map_err(|error| failure(&error))?;
     if !plan.is_empty() && !args.yes {
         for unneeded in &plan {

@@ -43,6 +43,7 @@ mod supervise;
 mod template_verbs;
 mod terminal;
 mod time;
+mod volume_verbs;
 
 use std::process::ExitCode;
 
@@ -84,6 +85,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Rename(rename) => delete::rename(&global, &rename),
         Verb::Clone(copy) => clone::clone(&global, &copy),
         Verb::Resize(resize) => resize::resize(&global, &resize),
+        Verb::Volume(verb) => volume_verbs::volume(&global, verb),
         Verb::Delete(delete) => delete::delete(&global, &delete),
         Verb::Ps(list) => list::ps(&global, &list),
         Verb::List(list) => list::list(&global, &list),

@@ -8,9 +8,9 @@ use image::{Image, Platform, Reference, Store};
 use proto::{ExitStatus, SpawnFailureKind};
 use template::Budget;
 use workspace::{
-    Afterwards, Artifact, Copied, CopyError, Finished, Input, KeptWorkspace, MachineSettings, Network,
-    Overrides, Ran, RestartPolicy, RunError, RunRequest, Spares, StartKind, Step, Streams, TemplateUse,
-    WorkspaceSpec,
+    Afterwards, Artifact, Copied, CopyError, DiskSlots, Finished, Input, KeptWorkspace, MachineSettings,
+    Network, Overrides, Ran, RestartPolicy, RunError, RunRequest, Spares, StartKind, Step, Streams,
+    TemplateUse, WorkspaceSpec,
 };
 
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs, ServiceArgs};
@@ -40,11 +40,12 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     }
     refuse_what_needs_a_service(&args)?;
     let keep = args.keep;
-    let machine = machine_settings(&args.machine);
+    let slots = DiskSlots::for_disks(args.workspace.volume.len());
+    let machine = MachineSettings { slots, ..machine_settings(&args.machine) };
     let image_name = args.image.clone();
     let home = open_home(global)?;
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
-    let request = request(global, &home, args, image)?;
+    let request = request(global, &home, args, image, machine.clone())?;
     let name = request.name.clone();
     let raw = request.terminal.is_some() && request.interactive;
     let streams = streams(&request).map_err(|error| Failure::new("system", &error))?;
@@ -166,7 +167,13 @@ pub(crate) fn find_image(
 #[error("{0}")]
 struct Absent(String);
 
-fn request(global: &Global, home: &Home, args: RunArgs, image: Image) -> Result<RunRequest, Failure> {
+fn request(
+    global: &Global,
+    home: &Home,
+    args: RunArgs,
+    image: Image,
+    machine: MachineSettings,
+) -> Result<RunRequest, Failure> {
     let afterwards = afterwards(home, &args, &image)?;
     let environment = environment(&args.service)?;
     let terminal = args.tty.then(terminal::size);
@@ -180,7 +187,7 @@ fn request(global: &Global, home: &Home, args: RunArgs, image: Image) -> Result<
             directory: service.workdir,
             user: service.user,
         },
-        machine: machine_settings(&args.machine),
+        machine,
         name: args.name.unwrap_or_else(workspace::random_name),
         hostname: args.workspace.hostname,
         terminal,
@@ -191,6 +198,7 @@ fn request(global: &Global, home: &Home, args: RunArgs, image: Image) -> Result<
         timeout: args.timeout,
         stop_signal: service.stop_signal,
         outputs: args.workspace.output,
+        volumes: args.workspace.volume,
         grace: service.stop_timeout.unwrap_or(WorkspaceSpec::default().stop_timeout),
     })
 }
@@ -220,6 +228,7 @@ pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
             Some(NetworkChoice::Isolated) => Network::Isolated,
         },
         disk_size: args.disk_size.unwrap_or(default.disk_size),
+        slots: args.disk_slots.unwrap_or(default.slots),
     }
 }
 
@@ -271,7 +280,8 @@ pub(crate) fn show(steps: &mut Steps, step: Step) {
 
 fn run_failure(error: &RunError) -> Failure {
     let kind = match error {
-        RunError::Command(_) | RunError::NameTaken(_) => "usage",
+        RunError::Command(_) | RunError::NameTaken(_) | RunError::Mounts(_) => "usage",
+        RunError::Attach(_) => "volume",
         RunError::Root { .. } => "image_unusable",
         RunError::Boot(workspace::BootError::NoKernel) => "no_kernel",
         RunError::Boot(_) => "boot_failed",

@@ -8,7 +8,7 @@ use home::Home;
 use image::{Platform, Reference, Store};
 use serde::Serialize;
 use template::{Budget, Listed, TemplateError, Templates};
-use workspace::{MachineSettings, SpareLimits, WarmRequest, Warmed};
+use workspace::{DiskSlots, MachineSettings, SpareLimits, WarmRequest, Warmed};
 
 use crate::args::{Global, TemplateVerb, WarmArgs};
 use crate::exit::Exit;
@@ -159,6 +159,9 @@ fn machine_words(machine: &MachineSettings) -> Vec<String> {
     add("--memory", machine.memory.to_string());
     add("--cpus", machine.cpus.to_string());
     add("--disk-size", machine.disk_size.to_string());
+    if machine.slots != DiskSlots::default() {
+        add("--disk-slots", machine.slots.to_string());
+    }
     add("--accel", machine.acceleration.to_string());
     add("--network", machine.network.to_string());
     if let Some(kernel) = &machine.kernel {

@@ -9,6 +9,8 @@
 //! ├── templates/    <key>/: booted machines to restore
 //! ├── spares/       sockets and locks of restored machines that wait for a run
 //! ├── workspaces/   <name>/: record, lock and disk of each workspace
+//! ├── volumes/      <name>/: record and disk of each named volume
+//! ├── bundles/      <digest>.erofs: archives as read-only file systems
 //! ├── events/       what happened to workspaces
 //! └── tmp/          work in progress, each entry locked by its maker
 //! ```
@@ -17,6 +19,7 @@
 
 pub mod as_text;
 mod fault;
+mod hexadecimal;
 mod lock;
 mod marks;
 mod name;
@@ -24,6 +27,7 @@ mod record;
 mod scratch;
 
 pub use fault::fault_point;
+pub use hexadecimal::hexadecimal;
 pub use lock::{Exclusive, LockError, Shared};
 pub use marks::{MARKS_VARIABLE, mark, monotonic_nanoseconds};
 pub use name::{InvalidName, Name};
@@ -70,7 +74,18 @@ impl Home {
             return Err(HomeError::Foreign { path: root, owner });
         }
         let home = Self { root };
-        for part in ["images", "rootfs", "kernels", "boot", "templates", "spares", "workspaces", "tmp"] {
+        for part in [
+            "images",
+            "rootfs",
+            "kernels",
+            "boot",
+            "templates",
+            "spares",
+            "workspaces",
+            "volumes",
+            "bundles",
+            "tmp",
+        ] {
             make_private(&home.root.join(part))?;
         }
         Ok(home)
@@ -114,6 +129,16 @@ impl Home {
     /// Workspaces by name.
     pub fn workspaces(&self) -> PathBuf {
         self.root.join("workspaces")
+    }
+
+    /// Named volumes by name.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// Archives as read-only file systems, by content.
+    pub fn bundles(&self) -> PathBuf {
+        self.root.join("bundles")
     }
 
     /// What happened to workspaces, also to those that are gone.

@@ -25,8 +25,17 @@ pub enum ToGuest<'a> {
     },
     /// Tell how much of the machine is used; answered by [`ToHost::Measured`].
     Measure,
-    /// Make the file system that takes changes fill this many bytes of its disk; answered by [`ToHost::Done`].
+    /// Make a disk visible at a path of the root file system, once that is mounted; answered by [`ToHost::Done`].
+    Attach(Attach),
+    /// Tell how much of an attached disk is used; answered by [`ToHost::Measured`], with nothing else in it.
+    MeasureDisk {
+        /// The disk's serial number.
+        disk: String,
+    },
+    /// Make the file system on a disk fill this many bytes of it; answered by [`ToHost::Done`].
     Grow {
+        /// The serial number of an attached disk; the one that takes changes if absent.
+        disk: Option<String>,
         /// The disk's new size in bytes.
         size: u64,
     },
@@ -188,6 +197,37 @@ pub enum Writable {
     Scratch(String),
     /// An ext4 disk whose content must outlive it.
     Durable(String),
+}
+
+/// A disk beside those of the root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// The serial number of its virtio-blk device.
+    pub disk: String,
+    /// The absolute path at which the workload sees it, made if it does not exist.
+    pub place: String,
+    /// What is on it.
+    pub content: DiskContent,
+    /// Whether the workload may only read it.
+    pub read_only: bool,
+    /// Whether the machine may write to it all the same: to fill it, or to repair what was not left clean.
+    pub writable: bool,
+}
+
+/// What is on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskContent {
+    /// An ext4 file system with the files in its directory `data`.
+    Volume,
+    /// The same before it has that directory, which is to have what the root file system has at the place.
+    Unfilled,
+    /// An ext4 file system that is shown whole.
+    Whole,
+    /// A read-only EROFS file system. What is written to it goes to the disk that takes changes.
+    Bundle {
+        /// What tells its changes from those of others there: a file name.
+        name: String,
+    },
 }
 
 /// What tells one machine from another.

@@ -4,6 +4,7 @@
 //! layers are read and it is known which of them count. Data of files that did not last is punched out.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc::{channel, sync_channel};
 
 use erofs::{Content, Extent, Inode, WriteError, Writer};
@@ -79,18 +80,66 @@ pub fn convert(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
+    read_and_write(layers, Meaning::Layer, output, limits, progress)
+}
+
+/// The same for one archive that is no layer: a tar file, compressed or not, in which every name is just a name.
+///
+/// The file is checked against its digest in the same pass.
+pub fn convert_archive(
+    archive: &ArchiveFile,
+    output: &File,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Converted, LayerError> {
+    let ArchiveFile { path, digest, size } = archive.clone();
+    let blob = LayerBlob { path, digest, diff_id: [0; 32], size };
+    read_and_write(&[blob], Meaning::Plain, output, limits, progress).map_err(|error| match error {
+        ConvertError::Layer { source, .. } => source,
+        ConvertError::Write(error) => LayerError::Write(error),
+    })
+}
+
+/// A tar file that is no layer.
+#[derive(Debug, Clone)]
+pub struct ArchiveFile {
+    /// The file, compressed with gzip, zstd or not at all, which its first bytes tell.
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub digest: [u8; 32],
+    /// Bytes of the file.
+    pub size: u64,
+}
+
+/// What the names in an archive mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// It is a layer: some names hide what is below, and its hash is known.
+    Layer,
+    /// Themselves.
+    Plain,
+}
+
+fn read_and_write(
+    layers: &[LayerBlob],
+    meaning: Meaning,
+    output: &File,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Converted, ConvertError> {
     let (send, messages) = sync_channel(AHEAD);
     let (spare, reuse) = channel();
     std::thread::scope(|scope| {
         scope.spawn(move || inflate(layers, &send, &reuse));
         // Owned here, so that the reading thread ends when this fails.
         let feed = Feed { messages, spare, progress, received: 0, limit: limits.max_image_bytes };
-        write_image(layers, output, limits, feed)
+        write_image(layers, meaning, output, limits, feed)
     })
 }
 
 fn write_image(
     layers: &[LayerBlob],
+    meaning: Meaning,
     output: &File,
     limits: &Limits,
     mut feed: Feed<'_>,
@@ -100,7 +149,8 @@ fn write_image(
     for layer in layers {
         merge.begin_layer();
         let archive = Archive::new(Stream::new(&mut feed), limits);
-        add_layer(archive, &layer.diff_id, &mut merge, &mut writer)
+        let diff_id = (meaning == Meaning::Layer).then_some(&layer.diff_id);
+        add_layer(archive, diff_id, &mut merge, &mut writer)
             .map_err(|source| ConvertError::Layer { digest: hex(&layer.digest), source })?;
     }
     let written = writer.finish(&merge.into_tree())?;
@@ -109,13 +159,14 @@ fn write_image(
 
 fn add_layer(
     mut archive: Archive<'_, '_, '_>,
-    diff_id: &[u8; 32],
+    diff_id: Option<&[u8; 32]>,
     merge: &mut Merge<'_>,
     writer: &mut Writer<'_>,
 ) -> Result<(), LayerError> {
     while let Some(entry) = archive.next()? {
         let path = printable(&entry.path);
-        add_entry(entry, &mut archive, merge, writer).map_err(|failure| match failure {
+        let meaning = if diff_id.is_some() { Meaning::Layer } else { Meaning::Plain };
+        add_entry(entry, meaning, &mut archive, merge, writer).map_err(|failure| match failure {
             Failure::Entry(source) => LayerError::Entry { path, source },
             Failure::Layer(error) => error,
         })?;
@@ -149,11 +200,16 @@ impl From<WriteError> for Failure {
 
 fn add_entry(
     entry: Entry,
+    meaning: Meaning,
     archive: &mut Archive<'_, '_, '_>,
     merge: &mut Merge<'_>,
     writer: &mut Writer<'_>,
 ) -> Result<(), Failure> {
-    match Place::parse(&entry.path)? {
+    let place = match meaning {
+        Meaning::Layer => Place::parse(&entry.path)?,
+        Meaning::Plain => Place::plain(&entry.path)?,
+    };
+    match place {
         Place::Ignored => Ok(()),
         Place::Whiteout(way, name) => Ok(merge.hide(&way, name)?),
         Place::Opaque(way) => Ok(merge.hide_all(&way)?),

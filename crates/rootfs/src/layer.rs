@@ -67,6 +67,9 @@ pub enum LayerError {
     /// The compressed data is damaged or ends too early.
     #[error("failed to decompress")]
     Decompress(#[source] io::Error),
+    /// What it was converted to could not be written.
+    #[error("failed to write the file system")]
+    Write(#[source] erofs::WriteError),
     /// The archive ends inside an entry.
     #[error("the archive is cut off")]
     Truncated,

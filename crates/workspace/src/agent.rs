@@ -148,9 +148,18 @@ impl Agent {
 
     /// Asks how much of the machine is used.
     pub fn measure(&self) -> impl Future<Output = Result<Usage, AgentError>> + use<> {
+        self.measured(&ToGuest::Measure)
+    }
+
+    /// Asks how much of an attached disk is used; nothing else is told, and nothing at all if it is not there.
+    pub fn measure_disk(&self, disk: String) -> impl Future<Output = Result<Usage, AgentError>> + use<> {
+        self.measured(&ToGuest::MeasureDisk { disk })
+    }
+
+    fn measured(&self, request: &ToGuest<'_>) -> impl Future<Output = Result<Usage, AgentError>> + use<> {
         let (sender, receiver) = oneshot::channel();
         self.session.lock().expect("no holder panics").measurements.push_back(sender);
-        self.send(&ToGuest::Measure);
+        self.send(request);
         let agent = self.clone();
         async move { receiver.await.map_err(|_| agent.why_lost()) }
     }

@@ -18,10 +18,11 @@ use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 
 use crate::agent::{Agent, AgentError};
-use crate::disk::DiskError;
+use crate::attach::Slotted;
 use crate::initramfs::InitramfsError;
 use crate::machine::Machine;
 use crate::name::random_bytes;
+use volume::{DiskError, VolumeError};
 
 /// The serial numbers by which the guest finds its disks.
 pub(crate) const IMAGE_DISK: &str = "image";
@@ -85,6 +86,22 @@ pub enum BootError {
     /// The scratch disk could not be made.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The guest could not use a disk.
+    #[error("failed to attach `{name}`")]
+    Attach {
+        /// The volume or file.
+        name: String,
+        /// Why.
+        source: AgentError,
+    },
+    /// What became of a volume could not be kept.
+    #[error("failed to attach `{name}`")]
+    Volume {
+        /// The volume.
+        name: String,
+        /// Why.
+        source: VolumeError,
+    },
     /// The guest's agent failed to set the machine up.
     #[error("failed to set up the guest")]
     Setup(#[source] AgentError),
@@ -178,6 +195,8 @@ pub(crate) struct GuestSide {
     pub(crate) network: Option<UserNetwork>,
     pub(crate) writable: Durability,
     pub(crate) ready: Ready,
+    /// The disks in its slots.
+    pub(crate) attached: Arc<[Slotted]>,
 }
 
 /// Starts a machine and waits until its agent answers.
@@ -266,6 +285,9 @@ impl Booted {
         if self.guest.ready != Ready::Root {
             answers.push(self.agent.request(&ToGuest::Mount(self.root())));
         }
+        let attached = Arc::clone(&self.guest.attached);
+        let mounted: Vec<_> =
+            attached.iter().map(|disk| self.agent.request(&ToGuest::Attach(disk.request.clone()))).collect();
         if self.guest.ready == Ready::Nothing {
             let network = self.guest.network.map(in_guest);
             answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));
@@ -274,8 +296,29 @@ impl Booted {
             for answer in answers {
                 answer.await.map_err(BootError::Setup)?;
             }
+            for (disk, answer) in attached.iter().zip(mounted) {
+                let name = || disk.name.clone();
+                answer.await.map_err(|source| BootError::Attach { name: name(), source })?;
+                disk.note_mounted().map_err(|source| BootError::Volume { name: name(), source })?;
+            }
             Ok(())
         }
+    }
+
+    /// Has the guest end its processes, unmount everything, and go off.
+    pub(crate) fn shut_down(&self, grace: Duration) -> impl Future<Output = Result<(), AgentError>> + use<> {
+        let clean = self.agent.request(&ToGuest::ShutDown { grace });
+        let attached = Arc::clone(&self.guest.attached);
+        async move {
+            clean.await?;
+            attached.iter().for_each(Slotted::note_clean);
+            Ok(())
+        }
+    }
+
+    /// Whether something that outlives the machine is written to beside the workspace's disk.
+    pub(crate) fn writes_elsewhere(&self) -> bool {
+        self.guest.attached.iter().any(Slotted::is_written)
     }
 
     /// Has the guest configure its network, if it has one.

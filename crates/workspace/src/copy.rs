@@ -10,17 +10,23 @@
 mod archive;
 mod channel;
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use proto::{ExitStatus, OutputStream, ReceivedFiles, SpawnFailure, Transfer};
 use tokio::sync::{mpsc, oneshot};
 use transfer::{Destination, Owners, PackError, PackOptions, Policy, Report, StreamError, UnpackError};
 
+use volume::{AttachError, Attachment, MountPoint, Source};
+
 use crate::agent::{Agent, AgentError, Process, ProcessEvent};
+use crate::attach::in_order;
 use crate::helper::{Helper, HelperDisk, HelperError};
 use crate::run::{Control, ending_signal};
 use crate::state::State;
+use crate::supervisor::report::causes;
 use crate::workspace::{Workspace, WorkspaceError};
 use channel::{Chunks, Outlet};
 
@@ -88,6 +94,16 @@ pub enum CopyError {
     /// The disk of a workspace at rest could not be opened.
     #[error(transparent)]
     Helper(HelperError),
+    /// The files are on a disk that cannot be attached now.
+    #[error("cannot reach `{place}`: {message}")]
+    Absent {
+        /// Where the disk would be.
+        place: String,
+        /// Why it is not there.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The host's files could not be read.
     #[error(transparent)]
     Pack(PackError),
@@ -123,6 +139,7 @@ impl CopyError {
         match self {
             Self::Workspace(error) => error.hint(),
             Self::Helper(error) => error.hint(),
+            Self::Absent { hint, .. } => hint.clone(),
             Self::Unpack(UnpackError::Owner { .. }) => {
                 Some("only root can keep owners on the host; leave out -a".to_owned())
             }
@@ -135,7 +152,7 @@ impl From<HelperError> for CopyError {
     fn from(error: HelperError) -> Self {
         match error {
             HelperError::Workspace(error) => Self::Workspace(error),
-            error @ HelperError::Start(_) => Self::Helper(error),
+            error => Self::Helper(error),
         }
     }
 }
@@ -175,6 +192,8 @@ impl Access {
 pub struct OpenFiles {
     agent: Agent,
     helper: Option<Helper>,
+    /// What the workspace would see, and cannot be seen now.
+    absent: Vec<(MountPoint, AttachError)>,
 }
 
 impl OpenFiles {
@@ -186,10 +205,13 @@ impl OpenFiles {
     ) -> Result<Self, CopyError> {
         let status = workspace.status()?;
         if status.live.is_some() && status.facts.quarantine.is_none() {
-            return Ok(Self { agent: workspace.agent_for(access.verb()).await?, helper: None });
+            let agent = workspace.agent_for(access.verb()).await?;
+            return Ok(Self { agent, helper: None, absent: Vec::new() });
         }
-        let helper = Helper::open(workspace, access.disk_of(workspace)?, templates).await?;
-        Ok(Self { agent: helper.agent(), helper: Some(helper) })
+        let disk = access.disk_of(workspace)?;
+        let (attachments, absent) = free_disks(workspace, access);
+        let helper = Helper::open(workspace, disk, attachments, templates).await?;
+        Ok(Self { agent: helper.agent(), helper: Some(helper), absent })
     }
 
     /// Whether a template would have spared it a boot.
@@ -205,6 +227,7 @@ impl OpenFiles {
         controls: &mut mpsc::UnboundedReceiver<Control>,
         progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<Copied, CopyError> {
+        self.refuse_absent(&source.path)?;
         copy_out(&self.agent, source, target, controls, progress).await
     }
 
@@ -216,7 +239,21 @@ impl OpenFiles {
         controls: &mut mpsc::UnboundedReceiver<Control>,
         progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<Copied, CopyError> {
+        self.refuse_absent(&target.path)?;
         copy_in(&self.agent, source, target, controls, progress).await
+    }
+
+    /// A path that is on a disk which is not there would lead to what that disk hides.
+    fn refuse_absent(&self, path: &[u8]) -> Result<(), CopyError> {
+        let path = Path::new("/").join(OsStr::from_bytes(path));
+        match self.absent.iter().find(|(place, _)| place.contains(&path)) {
+            Some((place, error)) => Err(CopyError::Absent {
+                place: place.to_string(),
+                message: causes(error),
+                hint: error.hint(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Lets go of them. The disk of a workspace at rest is clean when this returns without an error.
@@ -226,6 +263,23 @@ impl OpenFiles {
             None => Ok(()),
         }
     }
+}
+
+/// The disks that a workspace at rest would see, and those of them that cannot be attached now.
+fn free_disks(workspace: &Workspace, access: Access) -> (Vec<Attachment>, Vec<(MountPoint, AttachError)>) {
+    let (mut free, mut absent) = (Vec::new(), Vec::new());
+    for mount in in_order(&workspace.record().spec.volumes) {
+        let mut mount = mount.clone();
+        // A bundle is only read by itself; what was written to it is on the workspace's disk.
+        if access == Access::Read && !matches!(mount.source, Source::Bundle(_)) {
+            mount.access = volume::Access::ReadOnly;
+        }
+        match Attachment::open(workspace.home(), &mount, &mut |_, _| ()) {
+            Ok(attachment) => free.push(attachment),
+            Err(error) => absent.push((mount.place, error)),
+        }
+    }
+    (free, absent)
 }
 
 /// Copies files of the guest that `agent` serves to the host.

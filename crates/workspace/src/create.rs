@@ -3,6 +3,9 @@
 use home::{Home, Name};
 use image::{Image, Store};
 
+use volume::AttachError;
+
+use crate::attach::{MountsError, check_mounts, prepare_mounts};
 use crate::event::EventKind;
 use crate::record::{KeepError, NewDisk, WorkspaceRecord, exists, make};
 use crate::root::{RootError, root_file_system};
@@ -25,6 +28,12 @@ pub enum CreateError {
         /// Why.
         source: RootError,
     },
+    /// Its volumes make no sense together.
+    #[error(transparent)]
+    Mounts(#[from] MountsError),
+    /// A volume of it cannot be used.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// It could not be made.
     #[error(transparent)]
     Keep(#[from] KeepError),
@@ -40,6 +49,7 @@ impl CreateError {
             Self::Keep(KeepError::Exists(name)) => {
                 Some(format!("choose another --name, or delete it: microagent delete {name}"))
             }
+            Self::Attach(error) => error.hint(),
             Self::Keep(KeepError::Disk(error)) => error.hint(),
             _ => None,
         }
@@ -59,6 +69,8 @@ pub fn create(
     if exists(home, name) {
         return Err(KeepError::Exists(name.clone()).into());
     }
+    check_mounts(&spec.volumes)?;
+    prepare_mounts(home, &spec.volumes, &mut |bytes, total| observe(Step::Converting { bytes, total }))?;
     let total = image.size();
     let report = &mut |bytes| observe(Step::Converting { bytes, total });
     // It is made now, so that a start needs nothing of the image any more, and held until the record names it.

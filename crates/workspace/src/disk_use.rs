@@ -10,9 +10,11 @@ use home::{Home, Name};
 use image::{Platform, Store};
 use kernel::Kernels;
 use template::{Budget, Templates};
+use volume::{Volume, unneeded_bundles};
 
 use crate::initramfs::place_of;
 use crate::root::chain_id;
+use crate::volumes::{delete_volume, unneeded_volumes};
 use crate::workspace::Workspace;
 
 /// What was made so recently may be about to be used by whoever made it.
@@ -33,6 +35,10 @@ pub enum Kind {
     Boot,
     /// Disks, logs and records of workspaces.
     Workspaces,
+    /// Disks of named volumes.
+    Volumes,
+    /// File systems of archives.
+    Bundles,
     /// Everything else.
     Other,
 }
@@ -47,6 +53,8 @@ impl Kind {
             Self::Kernels => "kernels",
             Self::Boot => "boot files",
             Self::Workspaces => "workspaces",
+            Self::Volumes => "volumes",
+            Self::Bundles => "bundles",
             Self::Other => "other",
         }
     }
@@ -82,6 +90,7 @@ enum Place {
     File(PathBuf),
     Template,
     Workspace(Name),
+    Volume(Name),
 }
 
 /// What to look for beside what nothing can use any more.
@@ -91,6 +100,8 @@ pub struct PruneScope {
     pub caches: bool,
     /// Workspaces that do not run.
     pub workspaces: bool,
+    /// Volumes that no workspace attaches.
+    pub volumes: bool,
 }
 
 /// Why disk use could not be told, or not be reduced.
@@ -123,6 +134,8 @@ pub fn disk_use(home: &Home) -> Result<Vec<DiskUse>, DiskUseError> {
         (Kind::Kernels, home.kernels(), Some(Kernels::open(home).list()?.len())),
         (Kind::Boot, home.boot(), None),
         (Kind::Workspaces, home.workspaces(), Some(Workspace::all(home)?.len())),
+        (Kind::Volumes, home.volumes(), Some(Volume::all(home)?.len())),
+        (Kind::Bundles, home.bundles(), Some(files(&home.bundles(), "erofs")?.len())),
     ];
     let mut all = Vec::new();
     let mut rest = allocated(home.root());
@@ -164,6 +177,10 @@ pub fn plan_prune(home: &Home, scope: PruneScope) -> Result<Vec<Unneeded>, DiskU
         for path in files(&home.boot(), "ext4")? {
             file(Kind::Boot, path)?;
         }
+        for (path, allocated) in unneeded_bundles(home)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            plan.push(Unneeded { kind: Kind::Bundles, name, allocated, place: Place::File(path) });
+        }
         for listed in Templates::open(home).list()? {
             let name = listed.key.to_string();
             plan.push(Unneeded {
@@ -172,6 +189,13 @@ pub fn plan_prune(home: &Home, scope: PruneScope) -> Result<Vec<Unneeded>, DiskU
                 allocated: listed.allocated,
                 place: Place::Template,
             });
+        }
+    }
+    if scope.volumes {
+        for volume in unneeded_volumes(home)? {
+            let (name, allocated) = (volume.name().clone(), volume.allocated());
+            let place = Place::Volume(name.clone());
+            plan.push(Unneeded { kind: Kind::Volumes, name: name.to_string(), allocated, place });
         }
     }
     if scope.workspaces {
@@ -203,6 +227,7 @@ pub fn prune(home: &Home, plan: &[Unneeded]) -> Result<u64, DiskUseError> {
             Place::Template => {
                 unneeded.name.parse().is_ok_and(|key| Templates::open(home).delete(&key).is_ok())
             }
+            Place::Volume(name) => delete_volume(home, name).is_ok(),
             Place::Workspace(name) => {
                 Workspace::find(home, name).and_then(|workspace| workspace.delete()).is_ok()
             }

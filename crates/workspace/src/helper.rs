@@ -5,17 +5,20 @@ use std::fs::File;
 use std::time::Duration;
 
 use engine::MemorySize;
-use proto::ToGuest;
+use home::Home;
 use template::Budget;
 
 use crate::agent::{Agent, AgentError};
 use crate::boot::{Booted, StartKind};
-use crate::disk::scratch_copy;
+use crate::name::random_bytes;
 use crate::plan::{Plan, WritableDisk};
 use crate::record::WorkspaceRecord;
+use crate::root::{RootError, empty_root};
+use crate::spec::WorkspaceSpec;
 use crate::start::{StartError, root_of};
 use crate::workspace::{Held, Workspace, WorkspaceError};
-use crate::{MachineSettings, Network};
+use crate::{BootError, DiskSlots, MachineSettings, Network};
+use volume::{Attachment, scratch_copy, scratch_disk};
 
 /// How long a helper may take to write everything out.
 const CLEAN: Duration = Duration::from_secs(120);
@@ -32,10 +35,21 @@ pub fn helper_machine(record: &WorkspaceRecord) -> MachineSettings {
         kernel: None,
         network: Network::Isolated,
         disk_size: record.spec.disk_size,
+        slots: DiskSlots::default(),
     }
 }
 
-/// A machine with a workspace's disk.
+/// The machine that looks after volumes; the same for all, so that they share a template.
+pub fn volume_machine() -> MachineSettings {
+    MachineSettings {
+        memory: MemorySize::mebibytes(512),
+        network: Network::Isolated,
+        slots: DiskSlots::for_disks(1),
+        ..WorkspaceSpec::default().machine()
+    }
+}
+
+/// A machine with a workspace's disk, or a volume.
 pub(crate) struct Helper {
     booted: Booted,
     /// Until the machine is gone.
@@ -43,22 +57,45 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
+    /// One that sees `attachments` where the workspace does.
     pub(crate) async fn open(
         workspace: &Workspace,
         disk: HelperDisk,
+        attachments: Vec<Attachment>,
         templates: Budget,
     ) -> Result<Self, HelperError> {
         let HelperDisk { held, disk } = disk;
         let failed = |error: StartError| HelperError::Start(Box::new(error));
         let root = root_of(workspace).map_err(failed)?;
         let record = workspace.record();
-        let plan = Plan::new(workspace.home(), &helper_machine(record), root, record.root.clone())
-            .map_err(|error| failed(error.into()))?;
+        let slots = DiskSlots::for_disks(attachments.len());
+        let machine = MachineSettings { slots, ..helper_machine(record) };
+        let plan = Plan::new(workspace.home(), &machine, root, record.root.clone())
+            .map_err(|error| failed(error.into()))?
+            .attach(attachments);
         let template = plan.find_machine_template(templates);
         let started = plan.start(WritableDisk::Kept(disk), template, None).await;
         let booted = started.map_err(|error| failed(error.into()))?;
         let helper = Self { booted, held };
         helper.booted.set_up_workspace(workspace).await.map_err(failed)?;
+        Ok(helper)
+    }
+
+    /// One that sees a volume alone, which is in its first slot.
+    pub(crate) async fn for_volume(
+        home: &Home,
+        attachment: Attachment,
+        templates: Budget,
+    ) -> Result<Self, HelperError> {
+        let failed = |error: BootError| HelperError::Start(Box::new(StartError::from(error)));
+        let (root, root_id) = empty_root(home).map_err(|error| HelperError::Root(Box::new(error)))?;
+        let machine = volume_machine();
+        let scratch = scratch_disk(home, machine.disk_size).map_err(|error| failed(error.into()))?;
+        let plan = Plan::new(home, &machine, root, root_id).map_err(failed)?.attach(vec![attachment]);
+        let template = plan.find_machine_template(templates);
+        let booted = plan.start(WritableDisk::Kept(scratch), template, None).await.map_err(failed)?;
+        let helper = Self { booted, held: None };
+        helper.booted.set_up("volume", random_bytes()).await.map_err(failed)?;
         Ok(helper)
     }
 
@@ -72,7 +109,7 @@ impl Helper {
 
     /// Writes everything out, and ends the machine. What was held is given back.
     pub(crate) async fn close(self) -> Result<Option<Held>, AgentError> {
-        let clean = self.booted.agent.request(&ToGuest::ShutDown { grace: GRACE });
+        let clean = self.booted.shut_down(GRACE);
         let outcome = tokio::time::timeout(CLEAN, clean).await.unwrap_or(Err(AgentError::Silent(CLEAN)));
         self.booted.machine.kill().await;
         outcome.map(|()| self.held)
@@ -85,8 +122,11 @@ pub enum HelperError {
     /// The workspace cannot be used.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
+    /// What the machine starts from could not be made.
+    #[error("failed to open the disk")]
+    Root(#[source] Box<RootError>),
     /// The machine did not come up.
-    #[error("failed to open the disk of the workspace")]
+    #[error("failed to open the disk")]
     Start(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -95,6 +135,7 @@ impl HelperError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Workspace(error) => error.hint(),
+            Self::Root(_) => None,
             Self::Start(error) => error.downcast_ref::<StartError>().and_then(StartError::hint),
         }
     }

@@ -19,6 +19,7 @@
 
 pub mod agent;
 mod artifact;
+mod attach;
 mod boot;
 mod clone;
 mod command;
@@ -26,7 +27,6 @@ mod control;
 mod copy;
 mod create;
 mod delete;
-mod disk;
 mod disk_use;
 mod drive;
 mod end;
@@ -55,23 +55,24 @@ mod stop_signal;
 mod streams;
 mod supervisor;
 mod usage;
+mod volumes;
 mod warm;
 mod workspace;
 
 pub use artifact::{Artifact, InvalidArtifact};
+pub use attach::{DiskSlots, MountsError, check_mounts, users_of};
 pub use boot::{BootError, StartKind};
 pub use clone::CloneError;
 pub use command::{CommandError, Overrides};
 pub use control::{ControlError, LiveStatus};
 pub use copy::{Access, Copied, CopyError, GuestSource, GuestTarget, HostSource, HostTarget, OpenFiles};
 pub use create::{CreateError, create};
-pub use disk::{DiskError, DiskSize, InvalidDiskSize};
 pub use disk_use::{DiskUse, DiskUseError, Kind, PruneScope, Unneeded, disk_use, plan_prune, prune};
 pub use end::Ended;
 pub use event::{Event, EventFilter, EventKind, EventReader, FollowEvents};
 pub use exec::{Capture, Captured, ExecRequest, ExecStatus, detach, execute};
 pub use health::Health;
-pub use helper::{HelperError, helper_machine};
+pub use helper::{HelperError, helper_machine, volume_machine};
 pub use initramfs::InitramfsError;
 pub use log::{FollowLog, LogEntry, LogFilter, LogItem, LogReader, LogSource, LogWriter};
 pub use machine_id::MachineId;
@@ -95,5 +96,10 @@ pub use streams::{Input, Streams};
 pub use supervisor::report::causes;
 pub use supervisor::{Supervise, supervise};
 pub use usage::HostUsage;
+pub use volume::{
+    AttachError, DiskError, DiskSize, InvalidDiskSize, InvalidMount, Mount, Use as VolumeUse, Volume,
+    VolumeError,
+};
+pub use volumes::{VolumeVerbError, delete_volume, resize_volume, unneeded_volumes, volume_usage};
 pub use warm::{WarmError, WarmRequest, Warmed, warm, warm_machine};
 pub use workspace::{Found, Status, Workspace, WorkspaceError};

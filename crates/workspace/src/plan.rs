@@ -13,10 +13,15 @@ use kernel::{Kernel, Kernels, Release};
 use template::{Budget, KeyParts, Template, TemplateKey, Templates};
 
 use crate::BootError;
+use crate::attach::{DiskSlots, slot_serial, slotted};
 use crate::boot::{Booted, ConsoleSink, GuestSide, IMAGE_DISK, Ready, WRITABLE_DISK, launch};
-use crate::disk::{DiskSize, blank_name, scratch_copy, scratch_disk};
 use crate::initramfs::initramfs;
 use crate::spare::claim;
+use volume::{Attachment, DiskSize, blank_name, scratch_copy, scratch_disk};
+
+/// The size of a disk that nobody reads, in bytes: at least that of any real one. A guest goes on with the size that
+/// it saw first, and what it mounts later knows its own; file systems of hosts take files of up to 16 TiB.
+pub(crate) const PLACEHOLDER: u64 = 15 << 40;
 
 /// What a machine is to be, in the user's terms.
 #[derive(Debug, Clone)]
@@ -33,6 +38,8 @@ pub struct Machine {
     pub network: Network,
     /// The size of its disk.
     pub disk_size: DiskSize,
+    /// How many disks it has room for beside its own.
+    pub slots: DiskSlots,
 }
 
 /// A machine's network, in the user's terms.
@@ -79,6 +86,8 @@ pub(crate) struct Plan {
     initramfs: PathBuf,
     network: Option<UserNetwork>,
     disk_size: DiskSize,
+    slots: DiskSlots,
+    attachments: Vec<Attachment>,
     root: File,
     root_id: String,
 }
@@ -121,9 +130,22 @@ impl Plan {
             initramfs,
             network,
             disk_size: settings.disk_size,
+            slots: settings.slots,
+            attachments: Vec::new(),
             root,
             root_id,
         })
+    }
+
+    /// The same with these disks in its slots, of which there are enough.
+    pub(crate) fn attach(self, attachments: Vec<Attachment>) -> Self {
+        debug_assert!(attachments.len() <= self.slots.number(), "each has a slot");
+        Self { attachments, ..self }
+    }
+
+    /// Whether it has room for disks beside its own: a spare has nothing in its slots, and nothing can be put there.
+    pub(crate) fn has_slots(&self) -> bool {
+        self.slots != DiskSlots::default()
     }
 
     /// The key of the template that a scratch machine can be restored from: one with this image mounted on a
@@ -147,7 +169,11 @@ impl Plan {
                 initramfs: file_name(&self.initramfs),
                 memory: Memory::Private,
             };
-            let machine = engine::fingerprint(&self.spec(start, writable)?)?;
+            // What is in its slots is no part of a template.
+            let empty = |_| self.root.try_clone();
+            let slots = (0..self.slots.number()).map(empty).collect::<std::io::Result<Vec<_>>>()?;
+            let slots = slots.into_iter().map(|file| (file, Access::ReadWrite(Durability::Durable)));
+            let machine = engine::fingerprint(&self.machine(start, writable, slots)?)?;
             let parts = KeyParts {
                 machine: &machine,
                 kernel: &self.kernel_digest,
@@ -242,7 +268,15 @@ impl Plan {
             (Some(_), Durability::Durable) => Ready::Machine,
             (Some(_), Durability::Scratch) => Ready::Root,
         };
-        GuestSide { accelerator: self.accelerator, template, network: self.network, writable, ready }
+        let attached = slotted(&self.attachments);
+        GuestSide {
+            accelerator: self.accelerator,
+            template,
+            network: self.network,
+            writable,
+            ready,
+            attached,
+        }
     }
 
     fn power_on(&self, memory: Memory) -> Start {
@@ -250,6 +284,22 @@ impl Plan {
     }
 
     fn spec(&self, start: Start, writable: (File, Durability)) -> std::io::Result<VmSpec> {
+        let mut slots = Vec::new();
+        for slot in 0..self.slots.number() {
+            slots.push(match self.attachments.get(slot) {
+                Some(attachment) => (attachment.disk.try_clone()?, access(attachment)),
+                None => (placeholder(&self.home)?, Access::ReadWrite(Durability::Scratch)),
+            });
+        }
+        self.machine(start, writable, slots)
+    }
+
+    fn machine(
+        &self,
+        start: Start,
+        writable: (File, Durability),
+        slots: impl IntoIterator<Item = (File, Access)>,
+    ) -> std::io::Result<VmSpec> {
         let image =
             Disk { serial: IMAGE_DISK.to_owned(), file: self.root.try_clone()?, access: Access::ReadOnly };
         let writable = Disk {
@@ -257,16 +307,33 @@ impl Plan {
             file: writable.0,
             access: Access::ReadWrite(writable.1),
         };
+        let slots = slots.into_iter().enumerate();
+        let slots = slots.map(|(slot, (file, access))| Disk { serial: slot_serial(slot), file, access });
         Ok(VmSpec {
             accelerator: self.accelerator,
             cpus: self.cpus,
             memory: self.memory,
             start,
-            disks: vec![image, writable],
+            disks: [image, writable].into_iter().chain(slots).collect(),
             network: self.network.map_or(NetworkDevice::None, NetworkDevice::User),
             agent_port: proto::PORT_NAME,
         })
     }
+}
+
+/// What the machine may do with a disk.
+fn access(attachment: &Attachment) -> Access {
+    match attachment.access {
+        volume::Access::ReadOnly => Access::ReadOnly,
+        volume::Access::ReadWrite => Access::ReadWrite(Durability::Durable),
+    }
+}
+
+/// A disk that nobody reads.
+pub(crate) fn placeholder(home: &Home) -> std::io::Result<File> {
+    let disk = tempfile::tempfile_in(home.tmp())?;
+    disk.set_len(PLACEHOLDER)?;
+    Ok(disk)
 }
 
 /// The same sink once more, for the next attempt to start.

@@ -18,11 +18,11 @@ use image::Image;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{DiskError, named_copy, named_disk};
 use crate::machine_id::MachineId;
 use crate::root::chain_id;
 use crate::service::Service;
 use crate::spec::WorkspaceSpec;
+use volume::{DiskError, named_copy, named_disk};
 
 /// What a workspace is made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,11 +7,11 @@ use proto::ToGuest;
 use template::Budget;
 
 use crate::agent::AgentError;
-use crate::disk::DiskSize;
 use crate::event::EventKind;
 use crate::helper::{Helper, HelperDisk, HelperError};
 use crate::record::WorkspaceRecord;
 use crate::workspace::{Workspace, WorkspaceError};
+use volume::DiskSize;
 
 /// Why a disk has its old size.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ impl From<HelperError> for ResizeError {
     fn from(error: HelperError) -> Self {
         match error {
             HelperError::Workspace(error) => Self::Workspace(error),
-            error @ HelperError::Start(_) => Self::Helper(error),
+            error => Self::Helper(error),
         }
     }
 }
@@ -81,9 +81,9 @@ impl Workspace {
             disk.set_len(size.bytes()).map_err(io)?;
         }
         fault_point("resize.file");
-        let helper = Helper::open(self, HelperDisk::held(held)?, templates).await?;
+        let helper = Helper::open(self, HelperDisk::held(held)?, Vec::new(), templates).await?;
         let booted = helper.booted();
-        let grown = helper.agent().request(&ToGuest::Grow { size: size.bytes() }).await;
+        let grown = helper.agent().request(&ToGuest::Grow { disk: None, size: size.bytes() }).await;
         let held = helper.close().await;
         grown.map_err(ResizeError::Grow)?;
         let held = held.map_err(ResizeError::Grow)?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use home::{Exclusive, Home, LockError, Unfinished};
+use home::{Exclusive, Home, LockError, Unfinished, hexadecimal};
 use image::Image;
 use rootfs::{ConvertError, LayerBlob, Limits};
 use rustix::fs::{FlockOperation, flock};
@@ -45,6 +45,20 @@ pub(crate) fn root_file_system(
     open(&path)?.ok_or_else(|| RootError::Io(std::io::ErrorKind::NotFound.into()))
 }
 
+/// A root file system with nothing in it, and its chain ID.
+pub(crate) fn empty_root(home: &Home) -> Result<(File, String), RootError> {
+    let id = hexadecimal(&rootfs::chain_id(&[]));
+    let path = home.rootfs().join(format!("{id}.erofs"));
+    loop {
+        if let Some(root) = open(&path)? {
+            return Ok((root, id));
+        }
+        let new = Unfinished::new(home, &home.rootfs())?;
+        rootfs::convert(&[], new.file(), &Limits::default(), &mut |_| ())?;
+        new.place(&path)?;
+    }
+}
+
 /// The root file system with this chain ID, if it is there.
 pub(crate) fn open_root(home: &Home, chain_id: &str) -> std::io::Result<Option<File>> {
     open(&home.rootfs().join(format!("{chain_id}.erofs")))
@@ -53,8 +67,7 @@ pub(crate) fn open_root(home: &Home, chain_id: &str) -> std::io::Result<Option<F
 /// What identifies the root file system of `image`: its chain ID, in hexadecimal.
 pub(crate) fn chain_id(image: &Image) -> String {
     let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.bytes()).collect();
-    let id = rootfs::chain_id(&diff_ids);
-    id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    hexadecimal(&rootfs::chain_id(&diff_ids))
 }
 
 /// Opens it, and says so by a shared lock, which lasts as long as anybody has it open: see [`remove_unused`].

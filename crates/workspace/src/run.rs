@@ -19,7 +19,10 @@ use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
 
 use crate::agent::AgentError;
+use volume::{AttachError, Mount};
+
 use crate::artifact::Artifact;
+use crate::attach::{MountsError, attach_all, check_mounts};
 use crate::boot::{Booted, StartKind};
 use crate::copy::{Copied, CopyError};
 use crate::plan::{Plan, WritableDisk};
@@ -65,6 +68,8 @@ pub struct RunRequest {
     pub grace: Duration,
     /// What is fetched when the command has ended.
     pub outputs: Vec<Artifact>,
+    /// The disks beside the workspace's own.
+    pub volumes: Vec<Mount>,
 }
 
 /// What became of a run.
@@ -172,6 +177,12 @@ pub enum RunError {
         /// Why.
         source: RootError,
     },
+    /// Its volumes make no sense together.
+    #[error(transparent)]
+    Mounts(#[from] MountsError),
+    /// A volume of it cannot be used.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The workspace could not be kept.
     #[error(transparent)]
     Keep(#[from] KeepError),
@@ -199,6 +210,7 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Boot(error) => error.hint(),
+            Self::Attach(error) => error.hint(),
             Self::Keep(KeepError::Disk(error)) => error.hint(),
             Self::Command(CommandError::NoCommand) => {
                 Some("name one after the image, as in: microagent run IMAGE sh".to_owned())
@@ -251,12 +263,16 @@ pub fn prepare(
     if exists(home, &request.name) {
         return Err(RunError::NameTaken(request.name.clone()));
     }
+    check_mounts(&request.volumes)?;
     let total = request.image.size();
     let image = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     let root =
         root_file_system(home, &request.image, &mut |bytes| observe(Step::Converting { bytes, total }))
             .map_err(|source| RunError::Root { image: image.clone(), source })?;
-    let plan = Plan::new(home, &request.machine, root, chain_id(&request.image))?;
+    let attachments = attach_all(home, &request.volumes, &mut |bytes, total| {
+        observe(Step::Converting { bytes, total });
+    })?;
+    let plan = Plan::new(home, &request.machine, root, chain_id(&request.image))?.attach(attachments);
     let (template, template_use) = find_template(home, &request, &plan);
     let (kept, disk) = match &request.afterwards {
         Afterwards::Remove => (None, WritableDisk::Scratch),
@@ -341,6 +357,7 @@ async fn start(
     spares: Spares,
 ) -> Result<Booted, BootError> {
     if let (Some(template), Spares::Use, WritableDisk::Scratch) = (&template, spares, &disk)
+        && !plan.has_slots()
         && let Some(spare) = plan.claim_spare(&template.key).await
     {
         tracing::info!("starting in a spare");

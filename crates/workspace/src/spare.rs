@@ -73,6 +73,9 @@ pub async fn keep_spare(
 ) -> Result<Kept, WarmError> {
     let root = root_file_system(home, &request.image, &mut |_| ())?;
     let plan = Plan::new(home, &request.machine, root, chain_id(&request.image))?;
+    if plan.has_slots() {
+        return Ok(Kept::NotNeeded);
+    }
     let key = plan.image_template().ok_or(WarmError::NoKey)?;
     let Some(place) = Place::take(home, &key, limits.number)? else { return Ok(Kept::NotNeeded) };
     let template = Templates::open(home).find(&key).filter(|_| host_can_spare());

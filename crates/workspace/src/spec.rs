@@ -9,7 +9,9 @@ use engine::{MemorySize, Requested};
 use kernel::Release;
 use serde::{Deserialize, Serialize};
 
-use crate::{Artifact, DiskSize, MachineSettings, Network, StopSignal};
+use volume::Mount;
+
+use crate::{Artifact, DiskSize, DiskSlots, MachineSettings, Network, StopSignal};
 
 /// How long a service has to end when nothing else is said; Docker's.
 const GRACE: Duration = Duration::from_secs(10);
@@ -77,6 +79,9 @@ pub struct WorkspaceSpec {
     /// What is fetched when the command has ended, or when it is asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Artifact>,
+    /// The disks beside its own: volumes, bundles, disk images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Mount>,
     /// How to tell that the service is well; the image's own check if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
@@ -106,6 +111,7 @@ impl Default for WorkspaceSpec {
             stop_signal: None,
             stop_timeout: GRACE,
             outputs: Vec::new(),
+            volumes: Vec::new(),
             health: None,
         }
     }
@@ -121,6 +127,7 @@ impl WorkspaceSpec {
             kernel: self.kernel.clone(),
             network: self.network,
             disk_size: self.disk_size,
+            slots: DiskSlots::for_disks(self.volumes.len()),
         }
     }
 }

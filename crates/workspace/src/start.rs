@@ -10,6 +10,9 @@ use image::Store;
 use proto::{SpawnFailure, SpawnFailureKind};
 use template::Budget;
 
+use volume::AttachError;
+
+use crate::attach::attach_all;
 use crate::boot::{Booted, ConsoleSink};
 use crate::plan::{Plan, WritableDisk};
 use crate::record::WorkspaceRecord;
@@ -42,6 +45,9 @@ pub(crate) enum StartError {
     /// A file could not be opened.
     #[error("failed to open the workspace's disks")]
     Disks(#[source] std::io::Error),
+    /// A volume of it cannot be used.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The machine did not come up.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -58,6 +64,7 @@ impl StartError {
         match self {
             Self::NoRoot { .. } => "image_unusable",
             Self::Disks(_) => "disk",
+            Self::Attach(_) => "volume",
             Self::Boot(BootError::NoKernel) => "no_kernel",
             Self::Boot(_) | Self::GuestGone => "boot_failed",
             Self::Service(failure) => match failure.kind {
@@ -71,6 +78,7 @@ impl StartError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoot { image } => Some(format!("fetch the image again: microagent pull {image}")),
+            Self::Attach(error) => error.hint(),
             Self::Boot(error) => error.hint(),
             _ => None,
         }
@@ -101,7 +109,9 @@ impl Machinery {
     pub(crate) fn of(workspace: &Workspace, budget: Budget) -> Result<Self, StartError> {
         let record = workspace.record();
         let root = root_of(workspace)?;
+        let attachments = attach_all(workspace.home(), &record.spec.volumes, &mut |_, _| ())?;
         let plan = Plan::new(workspace.home(), &record.spec.machine(), root, record.root.clone())?;
+        let plan = plan.attach(attachments);
         let disk =
             File::options().read(true).write(true).open(workspace.disk()).map_err(StartError::Disks)?;
         Ok(Self { plan, disk, budget })

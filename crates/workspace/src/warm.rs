@@ -15,12 +15,12 @@ use template::{Budget, Making, TemplateError, TemplateKey, Templates};
 
 use crate::agent::{Agent, Process};
 use crate::boot::Booted;
-use crate::disk::{DiskError, fill_blank};
 use crate::machine::Machine;
 use crate::name::random_bytes;
-use crate::plan::Plan;
+use crate::plan::{self, PLACEHOLDER, Plan};
 use crate::root::{RootError, chain_id, root_file_system};
 use crate::{BootError, MachineSettings};
+use volume::{DiskError, fill_blank};
 
 /// How long one process that only warms the machine up may take.
 const WARM_UP_DEADLINE: Duration = Duration::from_secs(20);
@@ -28,10 +28,6 @@ const WARM_UP_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a guest may take to see that its network is up: the kernel tells of links once a second. Copies of
 /// one that was saved before would not see it at first either.
 const SETTLING: Duration = Duration::from_millis(1200);
-
-/// The size of a disk that nobody reads, in bytes: at least that of any real one. A guest goes on with the size that
-/// it saw first, and what it mounts later knows its own; file systems of hosts take files of up to 16 TiB.
-const PLACEHOLDER: u64 = 15 << 40;
 
 /// A template to make.
 #[derive(Debug)]
@@ -118,7 +114,7 @@ pub async fn warm_machine(
         return Err(WarmError::Off);
     }
     // Nothing is read from its disks before a file system is mounted, so anything may stand for them.
-    let plan = Plan::new(home, machine, placeholder(home)?, String::new())?;
+    let plan = Plan::new(home, machine, image_placeholder(home)?, String::new())?;
     let key = plan.machine_template().ok_or(WarmError::NoKey)?;
     let Some(making) = Templates::open(home).begin(&key)? else { return Ok(Warmed::AlreadyThere(key)) };
 
@@ -133,10 +129,9 @@ pub async fn warm_machine(
     Ok(Warmed::Made(key))
 }
 
-/// A disk that nobody reads.
-fn placeholder(home: &Home) -> std::io::Result<File> {
-    let disk = tempfile::tempfile_in(home.tmp())?;
-    disk.set_len(PLACEHOLDER)?;
+/// The same for an image, which is only read.
+fn image_placeholder(home: &Home) -> std::io::Result<File> {
+    let disk = plan::placeholder(home)?;
     // QEMU takes no descriptor that could do more than the guest may.
     File::open(format!("/proc/self/fd/{}", disk.as_raw_fd()))
 }

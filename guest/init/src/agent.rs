@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use proto::{Decoder, ExitStatus, Incoming, MAX_DATA, OutputStream, ProcessId, ToGuest, ToHost};
+use proto::{Decoder, ExitStatus, Incoming, MAX_DATA, OutputStream, ProcessId, ToGuest, ToHost, Usage};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::process::{WaitOptions, WaitStatus};
@@ -176,12 +176,21 @@ impl Agent {
             }
             ToGuest::SetClock { clock } => self.outbox.send(&ToHost::Done(identity::set_clock(clock))),
             ToGuest::Measure => self.outbox.send(&ToHost::Measured(usage::measure())),
-            ToGuest::Grow { size } => {
-                let outcome = match &self.root {
-                    Some(root) => root.grow(size),
-                    None => Err("the root file system is not mounted".to_owned()),
-                };
+            ToGuest::Attach(wanted) => {
+                let outcome =
+                    self.root.as_mut().ok_or_else(not_mounted).and_then(|root| root.attach(&wanted));
+                self.answer(outcome);
+            }
+            ToGuest::Grow { disk, size } => {
+                let root = self.root.as_ref().ok_or_else(not_mounted);
+                let outcome = root.and_then(|root| root.grow(disk.as_deref(), size));
                 self.outbox.send(&ToHost::Done(outcome));
+            }
+            ToGuest::MeasureDisk { disk } => {
+                let root = self.root.as_ref().ok_or_else(not_mounted);
+                let told = root.and_then(|root| root.measure(&disk)).unwrap_or_default();
+                let usage = Usage { disk_size: told.0, disk_used: told.1, ..Usage::default() };
+                self.outbox.send(&ToHost::Measured(usage));
             }
             ToGuest::ShutDown { grace } => self.shut_down(grace),
             ToGuest::Spawn { process, command } => self.spawn(process, || Process::start(&command)),
@@ -469,4 +478,8 @@ fn exit_status(status: WaitStatus) -> ExitStatus {
         (None, Some(signal)) => ExitStatus::Signal((signal & 0x7f) as u8),
         (None, None) => ExitStatus::Code(0),
     }
+}
+
+fn not_mounted() -> String {
+    "the root file system is not mounted".to_owned()
 }

@@ -183,6 +183,16 @@ pub(crate) fn resize_ext4(directory: impl AsFd, blocks: u64) -> io::Result<()> {
     check(unsafe { libc::ioctl(descriptor, EXT4_IOC_RESIZE_FS as libc::Ioctl, &raw const blocks) })
 }
 
+/// Makes the kernel refuse to write to a disk.
+pub(crate) fn set_read_only(device: &str) -> io::Result<()> {
+    /// include/uapi/linux/fs.h: `_IO(0x12, 93)`.
+    const BLKROSET: libc::c_ulong = 0x125d;
+    let device = std::fs::File::open(device)?;
+    let yes: libc::c_int = 1;
+    // SAFETY: the argument is the number that the call reads.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), BLKROSET as libc::Ioctl, &raw const yes) })
+}
+
 /// Sets an interface's address and subnet mask.
 pub(crate) fn set_address(interface: &str, address: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
     let mut request = interface_request(interface);

@@ -31,6 +31,7 @@ mod shutdown;
 mod streams;
 mod usage;
 mod user;
+mod volumes;
 
 use std::process::ExitCode;
 

@@ -14,22 +14,24 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 
-use proto::{Root, Writable};
+use proto::{Attach, Root, Writable};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 
 use crate::boot::mount;
 use crate::failed;
 use crate::kernel_calls::resize_ext4;
+use crate::volumes::Volumes;
 
 const IMAGE: &str = "/image";
-const DISK: &str = "/disk";
+pub(crate) const DISK: &str = "/disk";
 const NEW_ROOT: &str = "/root-fs";
 
 /// The mounted root file system, and the way back to the initramfs.
 pub(crate) struct MountedRoot {
     initramfs: OwnedFd,
     workload: OwnedFd,
+    volumes: Volumes,
 }
 
 /// Mounts the root file system and makes it this process's root.
@@ -61,7 +63,7 @@ fn mount_disk(serial: &str, target: &str, kind: &str, flags: MountFlags, data: &
         .map_err(|error| format!("failed to mount the {kind} disk `{serial}`: {error}"))
 }
 
-fn find_disk(serial: &str) -> Result<String, String> {
+pub(crate) fn find_disk(serial: &str) -> Result<String, String> {
     let disks = std::fs::read_dir("/sys/block").map_err(failed("list disks"))?;
     for disk in disks.flatten() {
         let found = std::fs::read_to_string(disk.path().join("serial"));
@@ -131,7 +133,7 @@ fn enter() -> Result<MountedRoot, String> {
     rustix::process::chdir(NEW_ROOT).map_err(step)?;
     rustix::mount::mount_move(".", "/").map_err(step)?;
     rustix::process::chroot(".").map_err(step)?;
-    Ok(MountedRoot { initramfs, workload })
+    Ok(MountedRoot { initramfs, workload, volumes: Volumes::default() })
 }
 
 fn open_directory(path: &str) -> rustix::io::Result<OwnedFd> {
@@ -157,15 +159,33 @@ fn prepare_directories() {
 }
 
 impl MountedRoot {
-    /// Makes the ext4 file system that takes changes fill `size` bytes of its disk.
-    pub(crate) fn grow(&self, size: u64) -> Result<(), String> {
+    /// Makes another disk visible.
+    pub(crate) fn attach(&mut self, wanted: &Attach) -> Result<(), String> {
+        self.volumes.attach(&self.initramfs, wanted)
+    }
+
+    /// Makes the ext4 file system of an attached disk, or the one that takes changes, fill `size` bytes of its disk.
+    pub(crate) fn grow(&self, disk: Option<&str>, size: u64) -> Result<(), String> {
         let step = |error: std::io::Error| format!("failed to grow the file system: {error}");
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let place = DISK.trim_start_matches('/');
-        let disk = rustix::fs::openat(&self.initramfs, place, flags, Mode::empty())
-            .map_err(|error| step(error.into()))?;
+        let disk = match disk {
+            Some(serial) => self.volumes.open(&self.initramfs, serial)?,
+            None => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let place = DISK.trim_start_matches('/');
+                rustix::fs::openat(&self.initramfs, place, flags, Mode::empty())
+                    .map_err(|error| step(error.into()))?
+            }
+        };
         let block = rustix::fs::fstatvfs(&disk).map_err(|error| step(error.into()))?.f_bsize;
         resize_ext4(&disk, size / block.max(1)).map_err(step)
+    }
+
+    /// How large an attached disk's file system is, and what of it is used, in bytes.
+    pub(crate) fn measure(&self, disk: &str) -> Result<(u64, u64), String> {
+        let disk = self.volumes.open(&self.initramfs, disk)?;
+        let told =
+            rustix::fs::fstatvfs(&disk).map_err(|error| format!("failed to look at the disk: {error}"))?;
+        Ok((told.f_blocks * told.f_frsize, (told.f_blocks - told.f_bfree) * told.f_frsize))
     }
 
     /// Unmounts everything. When this returns without an error, the disk is clean.
@@ -177,6 +197,8 @@ impl MountedRoot {
         rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).map_err(step)?;
         rustix::process::fchdir(&self.initramfs).map_err(step)?;
         drop(self.workload);
+        self.volumes.unmount(&self.initramfs)?;
+        rustix::process::fchdir(&self.initramfs).map_err(step)?;
         rustix::mount::unmount(DISK, rustix::mount::UnmountFlags::empty())
             .map_err(|error| format!("failed to unmount the writable disk: {error}"))
     }

@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{SERVICE, eventually, started, state, status};
 
 /// Verbs that pass every step there is, on a workspace `box`.
-const LIFE: [&[&str]; 20] = [
-    &["create", "--name", "box", "--image", "busybox", "sh", "-c", SERVICE],
+const LIFE: [&[&str]; 23] = [
+    &["volume", "create", "data"],
+    &["create", "--name", "box", "-v", "data:/data", "--image", "busybox", "sh", "-c", SERVICE],
     &["start", "box"],
     &["pause", "box"],
     &["resume", "box"],
@@ -32,18 +33,22 @@ const LIFE: [&[&str]; 20] = [
     &["rename", "box", "moved"],
     &["rename", "moved", "box"],
     &["delete", "--yes", "box"],
+    &["volume", "resize", "data", "--size", "11g"],
+    &["volume", "delete", "--yes", "data"],
 ];
 
 #[test]
 fn a_crash_at_any_step_leaves_nothing_half_made() {
     let world = World::own().warm_machine();
     let trace = world.path().join("trace");
+    // With room for a volume; else each start would boot.
+    world.microagent(["template", "warm", "--disk-slots", "1"]).outcome().success();
     for words in LIFE {
         world.microagent(words).env("MICROAGENT_FAULT_TRACE", &trace).outcome().success();
     }
     let trace = std::fs::read_to_string(trace).unwrap();
     let points: BTreeSet<&str> = trace.lines().collect();
-    assert!(points.len() >= 25, "{points:?}");
+    assert!(points.len() >= 30, "{points:?}");
     for point in &points {
         assert!(crash_at(&world, point), "nothing crashed at {point}");
         recover(&world, point);
@@ -78,6 +83,10 @@ fn recover(world: &World, point: &str) {
         world.microagent(["delete", "--yes", name]).outcome().success();
     }
     wait_until(Duration::from_secs(20), || processes_of(world.home()));
+    let volumes = world.microagent(["volume", "list", "--quiet"]).outcome().success();
+    assert!(matches!(&*volumes, "" | "data\n"), "{point}: {volumes}");
+    world.microagent(["volume", "delete", "--yes", "data"]).outcome().success();
+    assert!(std::fs::read_dir(world.home().join("volumes")).unwrap().next().is_none(), "{point}");
     // Whoever works there next removes what a crash left.
     world.microagent(["create", "--name", "next", "--image", "busybox", "true"]).outcome().success();
     world.microagent(["delete", "--yes", "next"]).outcome().success();

@@ -90,8 +90,8 @@ impl<'f, 'p, 'l> Archive<'f, 'p, 'l> {
         self.stream.pass(length, sink)
     }
 
-    /// Reads on to the end of the blob, and checks the archive's hash.
-    pub(crate) fn finish(self, diff_id: &[u8; 32]) -> Result<(), LayerError> {
+    /// Reads on to the end of the blob, and checks the archive's hash where it is known.
+    pub(crate) fn finish(self, diff_id: Option<&[u8; 32]>) -> Result<(), LayerError> {
         self.stream.finish(diff_id)
     }
 

@@ -78,14 +78,15 @@ impl<'f, 'p> Stream<'f, 'p> {
         self.pass(length, |_| Ok(()))
     }
 
-    /// Reads what is behind the archive's end, and checks that all of it hashes to `diff_id`.
-    pub(crate) fn finish(mut self, diff_id: &[u8; 32]) -> Result<(), LayerError> {
+    /// Reads what is behind the archive's end, and checks that all of it hashes to `diff_id`, if that is known.
+    pub(crate) fn finish(mut self, diff_id: Option<&[u8; 32]>) -> Result<(), LayerError> {
         while !self.has_ended {
             self.receive()?;
         }
+        let Some(expected) = diff_id else { return Ok(()) };
         let found: [u8; 32] = self.hash.finalize().into();
-        if found != *diff_id {
-            return Err(LayerError::DiffId { expected: hex(diff_id), found: hex(&found) });
+        if found != *expected {
+            return Err(LayerError::DiffId { expected: hex(expected), found: hex(&found) });
         }
         Ok(())
     }

@@ -26,7 +26,13 @@ pub(crate) enum Place<'p> {
 }
 
 impl<'p> Place<'p> {
-    /// Reads the name of an entry.
+    /// Reads the name of an entry of an archive that is no layer.
+    pub(crate) fn plain(path: &'p [u8]) -> Result<Self, EntryError> {
+        let mut way = components(path)?;
+        Ok(way.pop().map_or(Self::Root, |last| Self::Named(way, last)))
+    }
+
+    /// Reads the name of an entry of a layer.
     pub(crate) fn parse(path: &'p [u8]) -> Result<Self, EntryError> {
         let mut way = components(path)?;
         let Some(last) = way.pop() else { return Ok(Self::Root) };

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use proto::ToGuest;
 use tokio::sync::mpsc;
 
 use super::{Afterwards, Control, Finished, RunError, RunRequest, Step, ending_signal};
@@ -86,10 +85,10 @@ impl Running {
         fetched
     }
 
-    /// Ends the machine: at once if nothing of it is kept.
+    /// Ends the machine: at once if nothing that it wrote is kept.
     pub(super) async fn end(self, request: &RunRequest, finished: &Finished) -> Result<(), RunError> {
         tracing::debug!("ending the machine");
-        if matches!(request.afterwards, Afterwards::Remove) {
+        if matches!(request.afterwards, Afterwards::Remove) && !self.booted.writes_elsewhere() {
             self.booted.machine.kill_soon();
             return Ok(());
         }
@@ -100,7 +99,7 @@ impl Running {
 
     async fn shut_down(&self, request: &RunRequest, finished: &Finished) -> Result<(), RunError> {
         let grace = if matches!(finished, Finished::Exited(_)) { request.grace } else { Duration::ZERO };
-        let clean = self.booted.agent.request(&ToGuest::ShutDown { grace });
+        let clean = self.booted.shut_down(grace);
         let deadline = request.grace + Duration::from_secs(60);
         let outcome = tokio::time::timeout(deadline, clean).await;
         outcome

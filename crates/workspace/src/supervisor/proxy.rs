@@ -145,6 +145,15 @@ impl Client {
                     process.handle.resize(size);
                 }
             }
+            ToGuest::MeasureDisk { disk } => {
+                let (measured, frames) = (self.agent.measure_disk(disk), self.frames.clone());
+                tokio::spawn(async move {
+                    // A guest that is gone answers nobody; the client hears that from the end of its stream.
+                    if let Ok(usage) = measured.await {
+                        send(&frames, &ToHost::Measured(usage));
+                    }
+                });
+            }
             _ => return Err("it asked for what only a supervisor may".to_owned()),
         }
         Ok(())

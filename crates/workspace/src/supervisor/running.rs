@@ -6,7 +6,6 @@ use std::time::Duration;
 use engine::Ended;
 use home::fault_point;
 use jiff::Timestamp;
-use proto::ToGuest;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -97,7 +96,7 @@ impl Up {
 
     /// Asks the guest to end what still runs, unmount, and go off.
     fn unmount(&self, grace: Duration) -> Step {
-        let answer = self.booted.agent.request(&ToGuest::ShutDown { grace });
+        let answer = self.booted.shut_down(grace);
         Step::Unmounting(Box::pin(answer), Instant::now() + grace + UNMOUNT_DEADLINE)
     }
 
@@ -351,7 +350,7 @@ impl Life {
         let grace = up.service.grace;
         let clean = async {
             up.booted.resume().await.map_err(|error| causes(&error))?;
-            let down = up.booted.agent.request(&ToGuest::ShutDown { grace });
+            let down = up.booted.shut_down(grace);
             let limit = grace + UNMOUNT_DEADLINE;
             let answer = tokio::time::timeout(limit, down).await;
             answer.map_err(|_| "the guest did not answer".to_owned())?.map_err(|error| causes(&error))

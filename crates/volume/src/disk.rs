@@ -95,12 +95,12 @@ impl fmt::Display for DiskSize {
 }
 
 /// A blank disk that has no name: it is gone when the last process that has it open ends.
-pub(crate) fn scratch_disk(home: &Home, size: DiskSize) -> Result<File, DiskError> {
+pub fn scratch_disk(home: &Home, size: DiskSize) -> Result<File, DiskError> {
     Ok(scratch_copy(home, &File::open(blank_disk(home, size)?)?)?)
 }
 
 /// A disk that has no name, with the content of `original`.
-pub(crate) fn scratch_copy(home: &Home, original: &File) -> io::Result<File> {
+pub fn scratch_copy(home: &Home, original: &File) -> io::Result<File> {
     let disk = tempfile::tempfile_in(home.tmp())?;
     if rustix::fs::ioctl_ficlone(&disk, original).is_err() {
         copy_data(original, &disk)?;
@@ -109,23 +109,23 @@ pub(crate) fn scratch_copy(home: &Home, original: &File) -> io::Result<File> {
 }
 
 /// Makes the empty file `disk` a blank disk.
-pub(crate) fn fill_blank(home: &Home, size: DiskSize, disk: &File) -> Result<(), DiskError> {
+pub fn fill_blank(home: &Home, size: DiskSize, disk: &File) -> Result<(), DiskError> {
     Ok(copy_data(&File::open(blank_disk(home, size)?)?, disk)?)
 }
 
 /// What tells one blank disk from another.
-pub(crate) fn blank_name(size: DiskSize) -> String {
+pub fn blank_name(size: DiskSize) -> String {
     format!("blank-{LAYOUT}-{size}.ext4")
 }
 
 /// A blank disk at `path`, which must not exist.
-pub(crate) fn named_disk(home: &Home, size: DiskSize, path: &Path) -> Result<File, DiskError> {
+pub fn named_disk(home: &Home, size: DiskSize, path: &Path) -> Result<File, DiskError> {
     Ok(named_copy(&File::open(blank_disk(home, size)?)?, path)?)
 }
 
 /// A disk at `path`, which must not exist, with the content of `original`: the same blocks where the file system can
 /// share them.
-pub(crate) fn named_copy(original: &File, path: &Path) -> io::Result<File> {
+pub fn named_copy(original: &File, path: &Path) -> io::Result<File> {
     let mut options = File::options();
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let disk = options.read(true).write(true).create_new(true).open(path)?;
