@@ -369,7 +369,14 @@ pub(crate) enum PullPolicy {
 }
 
 /// Fetch an image from a registry
+///
+/// Layers that are there already are not fetched again, and a pull that broke off goes on with those that are missing.
+/// Mirrors, certificates and registries without TLS are configured in ~/.config/microagent.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  microagent pull debian:12
+  microagent pull --platform linux/arm64 registry.example.com/team/app:1
+  microagent pull --require-digest debian@sha256:…")]
 pub(crate) struct PullArgs {
     /// The image, as Docker names it
     #[arg(value_name = "IMAGE")]
@@ -377,6 +384,9 @@ pub(crate) struct PullArgs {
     /// The platform to choose from a multi-platform image
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<Platform>,
+    /// Refuse an image that is not named by its digest
+    #[arg(long)]
+    pub(crate) require_digest: bool,
 }
 
 /// Load images from an archive or directory

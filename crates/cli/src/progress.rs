@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use image::{Digest, PullProgress};
+use image::{Digest, LayerProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Global;
@@ -128,7 +128,7 @@ impl Drop for Counter {
     }
 }
 
-/// A bar for each layer of a pull.
+/// A bar for each layer of a pull or a push.
 pub(crate) struct LayerBars {
     progress: Progress,
     bars: Mutex<HashMap<Digest, ProgressBar>>,
@@ -140,7 +140,7 @@ impl LayerBars {
     }
 }
 
-impl PullProgress for LayerBars {
+impl LayerProgress for LayerBars {
     fn layer(&self, digest: &Digest, so_far: u64, total: u64) {
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         if !bars.contains_key(digest) {

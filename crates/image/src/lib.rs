@@ -15,23 +15,34 @@ mod configuration;
 mod digest;
 mod image;
 mod load;
+mod login;
+mod logins;
 mod make;
 mod manifest;
 mod platform;
 mod pull;
+mod push;
 mod reference;
+mod registries;
+mod registry;
 mod store;
 
 pub use configuration::{Change, Configuration, History, InvalidChange};
 pub use digest::{Digest, InvalidDigest};
 pub use image::{Image, Layer};
 pub use load::{ArchivedImage, LoadError, LoadOptions, Loaded, load, load_path, parse_archived_images};
+pub use login::{InvalidRegistry, LogInError, RegistryName, log_in};
+pub use logins::{HelperError, Kept, KnownLogin, Login, LoginError, Logins};
 pub use make::{MakeError, NewLayer};
 pub use manifest::{
-    Compression, Descriptor, Document, DocumentError, MAX_DOCUMENT, Manifest, diff_ids, parse_config,
+    Compression, Descriptor, Document, DocumentError, MAX_DOCUMENT, MAX_LAYERS, Manifest, diff_ids,
+    parse_config,
 };
 pub use oci_spec::image::ImageConfiguration;
 pub use platform::{InvalidPlatform, Platform};
-pub use pull::{LoginError, PullError, PullOptions, PullProgress, Silent, pull};
+pub use pull::{LayerProgress, PullError, Silent, pull};
+pub use push::{PushError, Pushed, push};
 pub use reference::{InvalidReference, Reference};
+pub use registries::{Registries, RegistriesError};
+pub use registry::RegistryError;
 pub use store::{Collected, Ingest, IngestError, Listed, Store, StoreError};

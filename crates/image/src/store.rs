@@ -22,7 +22,7 @@ mod ingest;
 pub use collect::Collected;
 pub use index::Listed;
 pub(crate) use index::{FULL_NAME, REF_NAME};
-pub(crate) use ingest::BlobWriter;
+pub(crate) use ingest::{BlobWriter, Claim};
 pub use ingest::{Ingest, IngestError};
 
 use std::io::{self, Read};

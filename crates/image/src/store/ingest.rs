@@ -30,6 +30,17 @@ pub(crate) struct BlobWriter {
     size: u64,
 }
 
+/// The right to fetch a blob, which others wait for.
+#[derive(Debug)]
+pub(crate) struct Claim(Option<Exclusive>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Who waits makes the file again; one that cannot be removed goes with what killed writers left.
+        let _ = self.0.take().map(Exclusive::delete);
+    }
+}
+
 impl Store {
     /// Waits for a removal that is under way, and clears up after writers that were killed.
     pub fn add(&self) -> Result<Ingest, StoreError> {
@@ -93,6 +104,12 @@ impl Ingest {
             .make_in(&directory, |path| Exclusive::wait(path).map_err(io::Error::other))
             .map_err(accessing(&directory))?;
         Ok(BlobWriter { store: self.store.clone(), file, hasher: Sha256::new(), size: 0 })
+    }
+
+    /// The right to fetch a blob; `None` while somebody else has it.
+    pub(crate) fn try_claim(&self, digest: &Digest) -> Result<Option<Claim>, StoreError> {
+        let path = self.store.ingest().join(format!("claim-{}", digest.hex()));
+        Ok(Exclusive::try_now(&path)?.map(|lock| Claim(Some(lock))))
     }
 
     /// Adds a small blob, also in place of one that was damaged.

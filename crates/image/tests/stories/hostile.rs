@@ -1,6 +1,6 @@
 //! Registries that break off, lie, or never stop.
 
-use microagent_image::{PullError, PullOptions, Silent};
+use microagent_image::{Logins, PullError, Registries, RegistryError, Silent};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use crate::pull::{pull_in_a_process, pulled};
 use crate::sample::TestStore;
 use crate::stub::{Answer, Parts, Request, Stub};
 
-fn options() -> PullOptions {
-    PullOptions { docker_config: None }
+fn options() -> Registries {
+    Registries::plain(Logins::none())
 }
 
 /// What a pull from a stub ends in, with nothing kept.
@@ -58,7 +58,7 @@ fn a_layer_that_breaks_off_each_time_is_given_up() {
     let parts = Parts::new();
     let error =
         failure(move |request| parts.answer_with_layer(request, Answer::Broken(vec![], parts.layer.len())));
-    assert!(matches!(error, PullError::Unreachable { .. }), "{error}");
+    assert!(matches!(error, PullError::Registry(RegistryError::Unreachable { .. })), "{error}");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn an_error_without_an_end_is_refused() {
 fn a_layer_that_is_longer_than_announced_is_refused() {
     let parts = Parts::new();
     let error = failure(move |request| parts.answer_with_layer(request, Answer::Endless("200 OK")));
-    assert!(matches!(error, PullError::TooLarge { .. }), "{error}");
+    assert!(matches!(error, PullError::Registry(RegistryError::TooLarge { .. })), "{error}");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_layer_with_other_content_is_refused() {
     let parts = Parts::new();
     let error =
         failure(move |request| parts.answer_with_layer(request, Answer::Ok(vec![0; parts.layer.len()])));
-    assert!(matches!(error, PullError::WrongContent { .. }), "{error}");
+    assert!(matches!(error, PullError::Registry(RegistryError::WrongContent { .. })), "{error}");
 }
 
 #[test]
@@ -129,7 +129,8 @@ fn a_pull_that_is_killed_leaves_nothing_that_the_next_does_not_clear() {
     assert_eq!(target.store.collect().unwrap(), None);
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
-    assert_eq!(target.count("ingest"), 1);
+    // The half-written blob, and the claim that it is being fetched.
+    assert_eq!(target.count("ingest"), 2);
 
     let whole = parts.layer.clone();
     let honest = Stub::new(move |request| parts.answer(request));

@@ -9,6 +9,7 @@ mod hostile;
 mod load;
 mod login;
 mod pull;
+mod push;
 mod registry;
 mod sample;
 mod stub;
