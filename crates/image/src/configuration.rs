@@ -78,6 +78,11 @@ impl Configuration {
         }
     }
 
+    /// A member of how it wants to be run, such as `Healthcheck`.
+    pub fn run_member(&self, name: &str) -> Option<&Value> {
+        self.0.get("config")?.get(name).filter(|value| !value.is_null())
+    }
+
     /// The document.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(&self.0).expect("a document is plain data")

@@ -14,6 +14,7 @@
 mod configuration;
 mod digest;
 mod image;
+mod import;
 mod load;
 mod login;
 mod logins;
@@ -25,11 +26,13 @@ mod push;
 mod reference;
 mod registries;
 mod registry;
+mod save;
 mod store;
 
 pub use configuration::{Change, Configuration, History, InvalidChange};
 pub use digest::{Digest, InvalidDigest};
 pub use image::{Image, Layer};
+pub use import::{ImportOptions, import};
 pub use load::{ArchivedImage, LoadError, LoadOptions, Loaded, load, load_path, parse_archived_images};
 pub use login::{InvalidRegistry, LogInError, RegistryName, log_in};
 pub use logins::{HelperError, Kept, KnownLogin, Login, LoginError, Logins};
@@ -45,4 +48,8 @@ pub use push::{PushError, Pushed, push};
 pub use reference::{InvalidReference, Reference};
 pub use registries::{Registries, RegistriesError};
 pub use registry::RegistryError;
-pub use store::{Collected, Ingest, IngestError, Listed, Store, StoreError};
+pub use save::{ArchiveFormat, ImageToSave, SaveError, save, save_directory};
+pub use store::{
+    Collected, Fault, FoundImage, Ingest, IngestError, Listed, LookupError, Problem, Store, StoreError,
+    Untagged, Verified,
+};

@@ -13,6 +13,7 @@ use std::io::{self, BufReader, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::load::checksum;
 use crate::manifest::{Compression, Descriptor, DocumentError, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use crate::store::{BlobWriter, Ingest, IngestError};
 use crate::{Configuration, Digest, Image, Reference, StoreError};
@@ -23,6 +24,8 @@ const MAX_LAYER: u64 = 256 << 30;
 const GZIP_LEVEL: u32 = 4;
 const ZSTD_LEVEL: i32 = 3;
 const BUFFER: usize = 256 << 10;
+/// Of a tar.
+const BLOCK: usize = 512;
 
 /// A layer that is in the store and in no image yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,12 @@ pub enum MakeError {
     /// What was to become a layer could not be taken in.
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    /// What was to become a layer is no tar, or is cut off.
+    #[error("the content is not a whole tar archive")]
+    NotATar {
+        /// The program that unpacks it, if it is packed in a way that is not known here.
+        packer: Option<&'static str>,
+    },
     /// What was to become a layer unpacks to more than any honest one.
     #[error("the layer unpacks to more than {MAX_LAYER} bytes")]
     TooLarge,
@@ -48,6 +57,19 @@ pub enum MakeError {
     /// The image could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl MakeError {
+    /// What the user can do about it, if anything is known to help.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotATar { packer: Some(packer) } => {
+                Some(format!("unpack it on the way: {packer} -dc FILE | microagent import - NAME"))
+            }
+            Self::Store(error) | Self::Ingest(IngestError::Store(error)) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl Ingest {
@@ -69,9 +91,10 @@ impl Ingest {
                 fill(&mut tar, zstd, &path)?.finish().map_err(storing)?
             }
         };
+        let diff_id = tar.digest()?;
         let size = writer.size();
         let descriptor = Descriptor::new(packing.media_type(), writer.finish()?, size);
-        Ok(NewLayer { descriptor, diff_id: tar.digest() })
+        Ok(NewLayer { descriptor, diff_id })
     }
 
     /// Makes a layer of a tar that is packed already, or not at all, as its first bytes tell; the blob is what came.
@@ -159,34 +182,60 @@ fn diff_id(packed: &mut dyn Read, packing: Compression) -> Result<Digest, MakeEr
         if hashed.size > MAX_LAYER {
             return Err(MakeError::TooLarge);
         }
-        hashed.digest()
+        hashed.digest()?
     };
     io::copy(&mut buffered, &mut io::sink()).map_err(IngestError::Read)?;
     Ok(digest)
 }
 
-/// Knows the digest of what was read through it.
+/// Knows the digest of the tar that was read through it, and whether it looks like a whole one.
 struct Hashed<R> {
     input: R,
     hasher: Sha256,
     size: u64,
+    first: Vec<u8>,
+    last: Vec<u8>,
 }
 
 impl<R: Read> Hashed<R> {
     fn new(input: R) -> Self {
-        Self { input, hasher: Sha256::new(), size: 0 }
+        Self { input, hasher: Sha256::new(), size: 0, first: Vec::new(), last: Vec::new() }
     }
 
-    fn digest(self) -> Digest {
-        Digest::from(<[u8; 32]>::from(self.hasher.finalize()))
+    /// A tar has a header whose checksum is right at its beginning, and a block of zeros at its end.
+    fn digest(self) -> Result<Digest, MakeError> {
+        let is_zero = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+        let mut header = tar::Header::new_old();
+        let is_whole =
+            self.first.len() == BLOCK && self.size.is_multiple_of(BLOCK as u64) && is_zero(&self.last);
+        if is_whole {
+            header.as_mut_bytes().copy_from_slice(&self.first);
+        }
+        if is_whole && (is_zero(&self.first) || header.cksum().ok() == Some(checksum(&self.first))) {
+            return Ok(Digest::from(<[u8; 32]>::from(self.hasher.finalize())));
+        }
+        Err(MakeError::NotATar { packer: packer_of(&self.first) })
+    }
+}
+
+fn packer_of(first: &[u8]) -> Option<&'static str> {
+    match first {
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Some("xz"),
+        [b'B', b'Z', b'h', ..] => Some("bzip2"),
+        _ => None,
     }
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
+        let bytes = &buffer[..read];
+        self.hasher.update(bytes);
         self.size += read as u64;
+        self.first.extend_from_slice(&bytes[..read.min(BLOCK - self.first.len())]);
+        self.last.extend_from_slice(&bytes[read.saturating_sub(BLOCK)..]);
+        let older = self.last.len().saturating_sub(BLOCK);
+        self.last.drain(..older);
         Ok(read)
     }
 }
@@ -214,7 +263,13 @@ mod tests {
     use super::*;
     use crate::{History, Platform, Store};
 
-    const TAR: &[u8] = b"not looked into here";
+    fn tar(name: &str) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        builder.append_data(&mut header, name, &b"abc"[..]).unwrap();
+        builder.into_inner().unwrap()
+    }
 
     fn store() -> (tempfile::TempDir, Store) {
         let directory = tempfile::tempdir().unwrap();
@@ -237,10 +292,11 @@ mod tests {
     fn a_layer_is_packed_as_told_and_the_same_each_time() {
         let (_directory, store) = store();
         let ingest = store.add().unwrap();
+        let tar = tar("file");
         for packing in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let layer = ingest.layer(&mut &*TAR, packing).unwrap();
-            assert_eq!(layer.diff_id, Digest::of(TAR));
-            assert_eq!(ingest.layer(&mut &*TAR, packing).unwrap(), layer);
+            let layer = ingest.layer(&mut tar.as_slice(), packing).unwrap();
+            assert_eq!(layer.diff_id, Digest::of(&tar));
+            assert_eq!(ingest.layer(&mut tar.as_slice(), packing).unwrap(), layer);
             let blob = std::fs::read(store.blob_path(&layer.descriptor.digest)).unwrap();
             assert_eq!(
                 (Digest::of(&blob), blob.len() as u64),
@@ -255,7 +311,7 @@ mod tests {
     fn a_packed_layer_that_is_cut_off_leaves_nothing() {
         let (directory, store) = store();
         let ingest = store.add().unwrap();
-        let layer = ingest.layer(&mut &*TAR, Compression::Gzip).unwrap();
+        let layer = ingest.layer(&mut tar("lower").as_slice(), Compression::Gzip).unwrap();
         let path = store.blob_path(&layer.descriptor.digest);
         let blob = std::fs::read(&path).unwrap();
         std::fs::remove_file(path).unwrap();
@@ -267,11 +323,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_whole_tar_is_refused() {
+        let (_directory, store) = store();
+        let ingest = store.add().unwrap();
+        let tar = tar("file");
+        for bad in [&b""[..], b"text", &tar[..tar.len() / 2], &tar[1..], &tar[..512], b"\xfd7zXZ\0 and so on"]
+        {
+            for packing in [Compression::None, Compression::Gzip] {
+                let error = ingest.layer(&mut &*bad, packing).unwrap_err();
+                assert!(matches!(error, MakeError::NotATar { .. }), "{error}");
+                assert_eq!(error.hint().is_some(), bad.starts_with(b"\xfd"));
+            }
+            let packed = zstd::encode_all(bad, 1).unwrap();
+            assert!(matches!(ingest.packed_layer(&mut packed.as_slice()), Err(MakeError::NotATar { .. })));
+        }
+        let empty = vec![0; 1024];
+        assert!(ingest.layer(&mut empty.as_slice(), Compression::None).is_ok());
+        assert_eq!(
+            std::fs::read_dir(store.blob_path(&Digest::of(b"")).parent().unwrap()).unwrap().count(),
+            1
+        );
+    }
+
+    #[test]
     fn an_image_is_made_of_layers_and_found_by_its_name() {
         let (_directory, store) = store();
         let ingest = store.add().unwrap();
-        let lower = ingest.layer(&mut &*TAR, Compression::None).unwrap();
-        let upper = ingest.layer(&mut &b"upper"[..], Compression::Zstd).unwrap();
+        let lower = ingest.layer(&mut tar("lower").as_slice(), Compression::None).unwrap();
+        let upper = ingest.layer(&mut tar("upper").as_slice(), Compression::Zstd).unwrap();
         let layers = vec![lower.descriptor.clone(), upper.descriptor.clone()];
         let name: Reference = "made:1".parse().unwrap();
         let made =
@@ -286,7 +365,7 @@ mod tests {
     fn an_image_that_does_not_fit_gets_no_name() {
         let (_directory, store) = store();
         let ingest = store.add().unwrap();
-        let layer = ingest.layer(&mut &*TAR, Compression::None).unwrap();
+        let layer = ingest.layer(&mut tar("lower").as_slice(), Compression::None).unwrap();
         let names = ["made:1".parse().unwrap()];
         let absent = Descriptor { digest: Digest::of(b"absent"), ..layer.descriptor.clone() };
         for layers in [vec![], vec![absent]] {
