@@ -10,7 +10,7 @@ use microagent_image::{
 
 use crate::pull::pulled;
 use crate::registry::{Registry, shown};
-use crate::sample::{Sample, TestStore, assert_is_sample, options, run, skopeo_copy, tool};
+use crate::sample::{Sample, TestStore, assert_is_sample, options, run, skopeo_copy, tar_of, tool};
 use crate::stub::{Answer, Request, Stub};
 
 fn anonymous() -> Registries {
@@ -37,19 +37,38 @@ pub(crate) fn sample_store() -> (TestStore, Image) {
     (target, image)
 }
 
-/// An image of one layer of so many bytes that do not compress.
-fn large(store: &Store, bytes: usize) -> Image {
+/// Bytes that do not compress.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut content = vec![0; bytes];
-    let mut state = 1_u64;
+    let mut state = seed;
     for chunk in content.chunks_mut(8) {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
     }
+    content
+}
+
+fn of_layers(store: &Store, contents: &[Vec<u8>]) -> Image {
     let ingest = store.add().unwrap();
-    let layer = ingest.layer(&mut content.as_slice(), Compression::None).unwrap();
     let mut config = Configuration::empty(&Platform::of_host());
-    config.add_layer(&layer.diff_id, &History::default());
-    ingest.image(&config, vec![layer.descriptor], &["large:1".parse().unwrap()]).unwrap()
+    let mut layers = Vec::new();
+    for content in contents {
+        let layer = ingest.layer(&mut tar_of("content", content).as_slice(), Compression::None).unwrap();
+        config.add_layer(&layer.diff_id, &History::default());
+        layers.push(layer.descriptor);
+    }
+    ingest.image(&config, layers, &["made:1".parse().unwrap()]).unwrap()
+}
+
+/// An image of one layer of so many bytes, a multiple of 512.
+fn large(store: &Store, bytes: usize) -> Image {
+    // The tar has a header before the content, and two blocks of zeros after it.
+    of_layers(store, &[noise(1, bytes - 1536)])
+}
+
+/// An image of six layers of four megabytes each.
+pub(crate) fn several_layers(store: &Store) -> Image {
+    of_layers(store, &(0..6).map(|seed| noise(seed, 4 << 20)).collect::<Vec<_>>())
 }
 
 #[test]
