@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 48] = [
+const VERBS: [&[&str]; 60] = [
     &[],
     &["run"],
     &["create"],
@@ -34,10 +34,22 @@ const VERBS: [&[&str]; 48] = [
     &["df"],
     &["prune"],
     &["pull"],
+    &["push"],
+    &["save"],
     &["load"],
+    &["import"],
     &["images"],
+    &["tag"],
+    &["rmi"],
     &["image"],
     &["image", "list"],
+    &["image", "inspect"],
+    &["image", "history"],
+    &["image", "prune"],
+    &["image", "verify"],
+    &["registry"],
+    &["registry", "login"],
+    &["registry", "logout"],
     &["kernel"],
     &["kernel", "install"],
     &["kernel", "list"],
