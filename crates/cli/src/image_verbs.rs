@@ -12,7 +12,10 @@ pub(crate) mod verify;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use image::{FoundImage, Listed, LoadOptions, Loaded, LookupError, Platform, Reference, Store, StoreError};
+use image::{
+    FoundImage, InvalidReference, Listed, LoadOptions, Loaded, LookupError, Platform, Reference, Store,
+    StoreError,
+};
 use serde::Serialize;
 
 use crate::args::{Global, PullArgs};
@@ -90,7 +93,7 @@ pub(crate) struct LoadArgs {
 pub(crate) struct ListArgs {
     /// Only images whose name is this, or is this with any tag
     #[arg(value_name = "IMAGE", add = images())]
-    image: Option<Reference>,
+    image: Option<String>,
     /// Print image IDs only
     #[arg(short = 'q', long)]
     ids: bool,
@@ -156,7 +159,14 @@ fn describe(loaded: &Loaded) -> LoadedImage {
 pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<Exit, Failure> {
     let store = open_store(global)?;
     let mut listed = store.list().map_err(|error| store_failure(&error))?;
-    listed.retain(|listed| is_wanted(listed, args));
+    if let Some(text) = &args.image {
+        let wanted: Reference =
+            text.parse().map_err(|error: InvalidReference| Failure::usage(error.to_string()))?;
+        // A name without a tag is for all tags.
+        let any_tag = wanted.tag() == Some("latest") && !text.ends_with(":latest");
+        listed.retain(|listed| is_wanted(listed, &wanted, any_tag));
+    }
+    listed.retain(|listed| !args.dangling || listed.reference.is_none());
     let describe = |listed| describe_listed(&store, listed);
     let images = listed.iter().map(describe).collect::<Result<Vec<_>, _>>();
     let images = images.map_err(|error| store_failure(&error))?;
@@ -182,15 +192,10 @@ pub(crate) fn list(global: &Global, args: &ListArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// A name that was given without a tag is for all tags.
-fn is_wanted(listed: &Listed, args: &ListArgs) -> bool {
-    if args.dangling && listed.reference.is_some() {
-        return false;
-    }
-    let Some(wanted) = &args.image else { return true };
+fn is_wanted(listed: &Listed, wanted: &Reference, any_tag: bool) -> bool {
     let Some(own) = &listed.reference else { return false };
     let same = own.registry() == wanted.registry() && own.repository() == wanted.repository();
-    same && (wanted.tag() == Some("latest") || wanted.tag() == own.tag())
+    same && (any_tag || wanted.tag() == own.tag())
 }
 
 fn describe_listed(store: &Store, listed: &Listed) -> Result<ListedImage, StoreError> {

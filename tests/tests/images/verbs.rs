@@ -112,7 +112,9 @@ fn a_saved_image_comes_back_and_podman_reads_it() {
     );
     world.microagent(["rmi", "greeting:1"]).outcome().success();
     world.microagent(["load"]).input_from(File::open(&archive).unwrap()).outcome().success();
-    assert_eq!(world.run(["greeting:1"]).outcome().success(), "hello\n");
+    for name in ["greeting:1", &id[7..19], &id] {
+        assert_eq!(world.run([name]).outcome().success(), "hello\n");
+    }
     let layout = world.path().join("saved-layout").display().to_string();
     world.microagent(["save", "--format", "oci-dir", "-o", &layout, &id]).outcome().success();
     let again = world.microagent(["save", "--format", "oci-dir", "-o", &layout, &id]).outcome().error(1);

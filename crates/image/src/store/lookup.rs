@@ -5,6 +5,9 @@
 use super::{Listed, Store, StoreError};
 use crate::{Digest, Image, InvalidReference, Platform, Reference};
 
+/// How many digits of an ID are shown to people.
+const SHORT_ID: usize = 12;
+
 /// An image that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoundImage {
@@ -70,6 +73,26 @@ impl Store {
             (Some(id), _) => self.by_id(text, id, &listed, platform),
             (None, Ok(_)) => Err(unknown(text, platform)),
             (None, Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// The image of this name for `platform`. If there is none, and the name could be an image's ID or the first twelve
+    /// digits of one, that image: what people copy from a list looks like a name.
+    pub fn find_by_name_or_id(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Image>, StoreError> {
+        if let Some(image) = self.find(name, platform)? {
+            return Ok(Some(image));
+        }
+        let shown = name.to_string();
+        let text = shown.strip_suffix(":latest").unwrap_or(&shown);
+        let Some(id) = id_of(text).filter(|digits| digits.len() >= SHORT_ID) else { return Ok(None) };
+        match self.by_id(text, id, &self.list()?, Some(platform)) {
+            Ok(found) => Ok(Some(found.image)),
+            Err(LookupError::Store(error)) => Err(error),
+            Err(_) => Ok(None),
         }
     }
 
@@ -184,6 +207,22 @@ mod tests {
         }
         let by_manifest = images[2].manifest_digest.to_string();
         assert_eq!(store.lookup(&by_manifest, None).unwrap().image, store.lookup(&id, None).unwrap().image);
+    }
+
+    #[test]
+    fn what_looks_like_a_name_may_be_an_id() {
+        let (_directory, store, images) = store();
+        let mips: Platform = "linux/mips".parse().unwrap();
+        let found = |text: &str, platform: &Platform| {
+            let name: Reference = text.parse().unwrap();
+            store.find_by_name_or_id(&name, platform).unwrap().map(|image| image.config_digest)
+        };
+        let id = images[2].config_digest.to_string();
+        assert_eq!(found(&id[7..19], &mips), Some(images[2].config_digest));
+        assert_eq!(found(&id, &mips), Some(images[2].config_digest));
+        assert_eq!(found(&id[7..18], &mips), None, "it could be a name as well");
+        assert_eq!(found(&id[7..19], &Platform::of_host()), None);
+        assert_eq!(found("b", &images[0].platform()), Some(images[0].config_digest));
     }
 
     #[test]

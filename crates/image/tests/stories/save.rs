@@ -74,7 +74,7 @@ fn the_same_image_is_saved_as_the_same_bytes() {
     let mut last = (0, 1);
     let mut none = Vec::new();
     save(&target.store, &to_save(&image), ArchiveFormat::Docker, &mut none, &mut |done, total| {
-        last = (done, total)
+        last = (done, total);
     })
     .unwrap();
     assert_eq!(last.0, last.1);
