@@ -9,12 +9,13 @@ pub(crate) mod save;
 pub(crate) mod tag;
 pub(crate) mod verify;
 
-use std::path::PathBuf;
+use std::fs::{File, Metadata};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use image::{
-    FoundImage, InvalidReference, Listed, LoadOptions, Loaded, LookupError, Platform, Reference, Store,
-    StoreError,
+    FoundImage, InvalidReference, Listed, LoadError, LoadOptions, Loaded, LookupError, Platform, Reference,
+    Store, StoreError,
 };
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ use crate::completion::images;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
+use crate::progress::Reading;
 use crate::pull::open_store;
 use crate::push::PushArgs;
 use delete::DeleteImagesArgs;
@@ -127,7 +129,7 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<Exit, Failure> {
     let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
     let options = LoadOptions { platform, name: args.name.clone() };
     let loaded = match &args.input {
-        Some(path) if path.as_os_str() != "-" => image::load_path(&store, path, &options),
+        Some(path) if path.as_os_str() != "-" => from_path(global, &store, path, &options),
         _ if crate::terminal::is_input() => {
             return Err(Failure::usage("cannot load an image from a terminal").hint(Some(
                 "name a file with --input, or pipe one in: docker save IMAGE | microagent load",
@@ -147,6 +149,20 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// Loads from a file with a bar, and from anything else without.
+fn from_path(
+    global: &Global,
+    store: &Store,
+    path: &Path,
+    options: &LoadOptions,
+) -> Result<Vec<Loaded>, LoadError> {
+    let size = std::fs::metadata(path).ok().filter(Metadata::is_file).map(|metadata| metadata.len());
+    match (size, File::open(path)) {
+        (Some(size), Ok(file)) => image::load(store, Reading::new(global, file, Some(size)), options),
+        _ => image::load_path(store, path, options),
+    }
 }
 
 fn describe(loaded: &Loaded) -> LoadedImage {

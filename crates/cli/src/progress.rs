@@ -1,7 +1,7 @@
 //! Progress on standard error: only on a terminal, and only for what takes a while.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,39 @@ impl Steps {
             bar.finish_and_clear();
         }
         self.progress.clear();
+    }
+}
+
+/// A file or stream that tells how much of it was read.
+pub(crate) struct Reading<R> {
+    input: R,
+    steps: Steps,
+    done: u64,
+    /// Nobody knows how long a pipe is.
+    total: Option<u64>,
+}
+
+impl<R: Read> Reading<R> {
+    /// Begins to read what is `total` bytes long, if that is known.
+    pub(crate) fn new(global: &Global, input: R, total: Option<u64>) -> Self {
+        Self { input, steps: Steps::new(global), done: 0, total }
+    }
+}
+
+impl<R: Read> Read for Reading<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.done += read as u64;
+        if let Some(total) = self.total {
+            self.steps.bytes("reading", self.done, total);
+        }
+        Ok(read)
+    }
+}
+
+impl<R> Drop for Reading<R> {
+    fn drop(&mut self) {
+        self.steps.done();
     }
 }
 

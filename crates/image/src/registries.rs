@@ -185,8 +185,11 @@ impl Registries {
     /// The certificates for the registry of this name.
     pub(crate) fn certificates(&self, name: &str) -> Result<Certificates, RegistriesError> {
         match &self.certificates {
-            Some(directory) => Certificates::read(&directory.join(name)),
-            None => Ok(Certificates::default()),
+            // A token server's name may be anything that can stand in a URL.
+            Some(directory) if !name.starts_with('.') && !name.contains("..") => {
+                Certificates::read(&directory.join(name))
+            }
+            _ => Ok(Certificates::default()),
         }
     }
 

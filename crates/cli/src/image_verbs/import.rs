@@ -1,6 +1,6 @@
 //! `import`: a root file system becomes an image.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 
 use image::{Change, History, ImportOptions, Platform, Reference};
@@ -11,6 +11,7 @@ use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
+use crate::progress::Reading;
 use crate::pull::open_store;
 
 /// Make an image of a root file system
@@ -52,7 +53,7 @@ struct Imported {
 }
 
 pub(crate) fn import(global: &Global, args: &ImportArgs) -> Result<Exit, Failure> {
-    let tar = open(args)?;
+    let tar = open(global, args)?;
     let store = open_store(global)?;
     let options = ImportOptions {
         platform: args.platform.clone().unwrap_or_else(Platform::of_host),
@@ -80,7 +81,7 @@ pub(crate) fn import(global: &Global, args: &ImportArgs) -> Result<Exit, Failure
     Ok(Exit::Success)
 }
 
-fn open(args: &ImportArgs) -> Result<Box<dyn Read>, Failure> {
+fn open(global: &Global, args: &ImportArgs) -> Result<Box<dyn Read>, Failure> {
     if args.file.as_os_str() == "-" {
         if crate::terminal::is_input() {
             return Err(Failure::usage("cannot import a root file system from a terminal")
@@ -95,5 +96,6 @@ fn open(args: &ImportArgs) -> Result<Box<dyn Read>, Failure> {
     }
     let file = File::open(&args.file)
         .map_err(|error| Failure::new("import_failed", &error).about(&format!("failed to read `{shown}`")))?;
-    Ok(Box::new(file))
+    let size = file.metadata().ok().filter(Metadata::is_file).map(|metadata| metadata.len());
+    Ok(Box::new(Reading::new(global, file, size)))
 }

@@ -10,7 +10,7 @@ use microagent_image::{
 
 use crate::pull::pulled;
 use crate::registry::{Registry, shown};
-use crate::sample::{Sample, TestStore, assert_is_sample, options, run, skopeo_copy, tar_of, tool};
+use crate::sample::{Sample, TestStore, assert_is_sample, options, podman, run, skopeo_copy, tar_of, tool};
 use crate::stub::{Answer, Request, Stub};
 
 fn anonymous() -> Registries {
@@ -239,7 +239,5 @@ fn podman_pulls_what_was_pushed() {
     let name = format!("{}/team/small:1", registry.name());
     pushed(&target.store, &image, &name, &anonymous()).unwrap();
     let storage = tempfile::tempdir().unwrap();
-    let mut podman = tool("podman", "podman");
-    podman.arg("--root").arg(storage.path().join("root")).arg("--runroot").arg(storage.path().join("run"));
-    run(podman.args(["--storage-driver", "vfs", "pull", "-q", "--tls-verify=false", &name]));
+    run(podman(&storage).args(["pull", "-q", "--tls-verify=false", &name]));
 }

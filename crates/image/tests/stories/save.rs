@@ -9,7 +9,7 @@ use microagent_image::{
 
 use crate::push::sample_store;
 use crate::registry::shown;
-use crate::sample::{TestStore, assert_is_sample, options, run, skopeo_copy, tar_of, tool};
+use crate::sample::{TestStore, assert_is_sample, options, podman, run, skopeo_copy, tar_of, tool};
 
 fn to_save(image: &Image) -> Vec<ImageToSave> {
     vec![ImageToSave { image: image.clone(), names: vec!["small:1".parse().unwrap()] }]
@@ -53,13 +53,7 @@ fn skopeo_umoci_podman_and_we_read_what_is_saved() {
     }
     for archive in ["docker.tar", "oci.tar"] {
         let storage = tempfile::tempdir().unwrap();
-        let mut podman = tool("podman", "podman");
-        podman
-            .arg("--root")
-            .arg(storage.path().join("root"))
-            .arg("--runroot")
-            .arg(storage.path().join("run"));
-        run(podman.args(["--storage-driver", "vfs", "load", "-q", "-i"]).arg(path(archive)));
+        run(podman(&storage).args(["load", "-q", "-i"]).arg(path(archive)));
     }
 }
 
