@@ -1,8 +1,9 @@
 //! A real registry with TLS and logins: in, out, and with other tools on the other side.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use microagent_tests::{Invocation, Registry, World, succeed, tool};
+use microagent_tests::{Invocation, Registry, World, succeed, tool, wait_until};
 use serde_json::json;
 
 use super::{layout, parsed};
@@ -90,6 +91,35 @@ fn log_in_push_pull_tag_and_delete_with_skopeo_on_the_other_side() {
     assert_eq!(parsed(&out)["was_logged_in"], json!(true));
     let error = call(&world, &registry, &["pull", "--json", &name]).outcome().error(1);
     assert_eq!(parsed(&error)["error"]["kind"], "unauthorized", "{error}");
+}
+
+#[test]
+fn a_password_is_asked_for_and_not_shown_and_the_terminal_is_as_it_was() {
+    let world = World::own();
+    let registry = Registry::with_tls_and_login();
+    let (user, password) = registry.credentials();
+    let mut terminal = call(&world, &registry, &["registry", "login", &registry.name()]).on_terminal(24, 100);
+    let before = terminal.mode();
+    terminal.expect("user of");
+    terminal.send(format!("{user}\n").as_bytes());
+    terminal.expect("password of me: ");
+    assert_ne!(terminal.mode(), before);
+    terminal.send(format!("{password}\n").as_bytes());
+    terminal.expect("logged in");
+    assert_eq!(terminal.wait().code(), Some(0));
+    assert!(!terminal.shown().contains(password), "{}", terminal.shown());
+    assert_eq!(terminal.mode(), before);
+
+    let words = ["registry", "login", "-u", user, &registry.name()];
+    let mut terminal = call(&world, &registry, &words).on_terminal(24, 100);
+    terminal.expect("password of me: ");
+    terminal.signal(rustix::process::Signal::KILL);
+    terminal.wait();
+    // What is typed is shown again.
+    wait_until(Duration::from_secs(20), || {
+        let mode = terminal.mode();
+        if mode == before { Vec::new() } else { vec![mode] }
+    });
 }
 
 #[test]
