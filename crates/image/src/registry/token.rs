@@ -193,6 +193,7 @@ fn token_of(answer: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Logins, Registries};
 
     #[test]
     fn challenges_of_both_kinds_are_understood() {
@@ -205,6 +206,35 @@ mod tests {
         assert!(matches!(parse_challenges(r#"Basic realm="x""#).as_slice(), [Challenge::Basic]));
         assert!(parse_challenges("Negotiate").is_empty());
         assert!(parse_challenges("Bearer realm=\"nonsense").is_empty());
+    }
+
+    #[test]
+    fn a_login_is_not_sent_in_plain_http_for_a_registry_that_speaks_tls() {
+        let registries = Registries::plain(Logins::none());
+        let of = |name| Repository::new(&registries, registries.endpoint(name), "app", Access::Pull).unwrap();
+        let checked = of("registry.example.com");
+        for realm in
+            ["http://auth.example.com/token", "http://127.0.0.1:5000/token", "http://registry.example.com/"]
+        {
+            let error = checked.realm_client(&realm.parse().unwrap()).unwrap_err();
+            assert!(error.to_string().ends_with("it wants the login to be sent in plain HTTP"), "{error}");
+        }
+        assert!(checked.realm_client(&"https://auth.example.com/".parse().unwrap()).is_ok());
+        assert!(of("127.0.0.1:5000").realm_client(&"http://127.0.0.1:5001/".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_push_asks_for_all_that_it_does_at_once() {
+        let registries = Registries::plain(Logins::none());
+        let endpoint = || registries.endpoint("a.io");
+        let push = Repository::new(&registries, endpoint(), "app", Access::Push).unwrap();
+        let push = push.reading(vec!["base".to_owned()]);
+        assert_eq!(push.scopes(Some("x".into())), ["repository:app:pull,push", "repository:base:pull"]);
+        let pull = Repository::new(&registries, endpoint(), "app", Access::Pull).unwrap();
+        assert_eq!(pull.scopes(None), ["repository:app:pull"]);
+        assert_eq!(pull.scopes(Some("said".into())), ["said"]);
+        let login = Repository::new(&registries, endpoint(), "", Access::Pull).unwrap();
+        assert!(login.scopes(None).is_empty());
     }
 
     #[test]
