@@ -30,10 +30,43 @@ impl Registry {
     /// One that asks for a user and a password.
     pub fn with_login() -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
-        let users = directory.path().join("users");
-        succeed(tool("htpasswd", "apache2-utils").args(["-Bbc"]).arg(&users).args([USER, PASSWORD]));
-        let login = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", users.display());
+        let login = login(&directory);
         Self::start(directory, &login)
+    }
+
+    /// One that asks for a user and a password, speaks TLS, has a certificate that it signed itself, and deletes.
+    pub fn with_tls_and_login() -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let (certificate, key) = (directory.path().join("ca.crt"), directory.path().join("key"));
+        succeed(
+            tool("openssl", "openssl")
+                .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"])
+                .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+                .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+                .arg("-keyout")
+                .arg(&key)
+                .arg("-out")
+                .arg(&certificate),
+        );
+        let (certificate, key) = (certificate.display(), key.display());
+        let tls = format!("  tls:\n    certificate: {certificate}\n    key: {key}\n");
+        let more = tls + &login(&directory);
+        Self::start(directory, &more)
+    }
+
+    /// Its name: host and port.
+    pub fn name(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Who may use it: a user and a password.
+    pub fn credentials(&self) -> (&'static str, &'static str) {
+        (USER, PASSWORD)
+    }
+
+    /// Its certificate, if it speaks TLS.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("ca.crt")
     }
 
     fn start(directory: TempDir, more: &str) -> Self {
@@ -89,6 +122,13 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The part of a configuration that asks for a login.
+fn login(directory: &TempDir) -> String {
+    let users = directory.path().join("users");
+    succeed(tool("htpasswd", "apache2-utils").args(["-Bbc"]).arg(&users).args([USER, PASSWORD]));
+    format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", users.display())
 }
 
 fn free_port() -> u16 {

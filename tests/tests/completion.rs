@@ -30,7 +30,9 @@ fn commands_workspaces_and_images_are_offered() {
     for verb in ["start", "halt", "stop", "kill", "exec", "logs", "status", "delete", "connect", "events"] {
         assert_eq!(offered(&world, &[verb, "w"]), ["web", "worker"], "{verb}");
     }
-    assert_eq!(offered(&world, &["run", "busy"]), ["busybox:latest"]);
+    for verb in ["run", "push", "save", "tag", "rmi", "images"] {
+        assert_eq!(offered(&world, &[verb, "busy"]), ["busybox:latest"], "{verb}");
+    }
     assert!(offered(&world, &["stop", "--time"]).iter().any(|flag| flag.starts_with("--timeout")));
 }
 

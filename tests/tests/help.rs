@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 55] = [
+const VERBS: &[&[&str]] = &[
     &[],
     &["run"],
     &["create"],
@@ -41,10 +41,22 @@ const VERBS: [&[&str]; 55] = [
     &["df"],
     &["prune"],
     &["pull"],
+    &["push"],
+    &["save"],
     &["load"],
+    &["import"],
     &["images"],
+    &["tag"],
+    &["rmi"],
     &["image"],
     &["image", "list"],
+    &["image", "inspect"],
+    &["image", "history"],
+    &["image", "prune"],
+    &["image", "verify"],
+    &["registry"],
+    &["registry", "login"],
+    &["registry", "logout"],
     &["kernel"],
     &["kernel", "install"],
     &["kernel", "list"],

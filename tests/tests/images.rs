@@ -1,5 +1,8 @@
 //! Where images come from: registries and archives.
 
+mod registry;
+mod verbs;
+
 use std::path::PathBuf;
 
 use microagent_tests::{Layout, Registry, World, succeed, tool};
@@ -56,7 +59,7 @@ fn a_login_comes_from_dockers_configuration() {
     registry.push(&layout(&world, "private"), "greeting:1");
     let name = registry.reference("greeting:1");
     let refused = world.microagent(["pull", &name]).outcome().error(1);
-    assert!(refused.contains("hint:") && refused.contains("login"), "{refused}");
+    assert!(refused.contains("hint:") && refused.contains("microagent registry login"), "{refused}");
     let call = world.run([&name]).env("DOCKER_CONFIG", registry.docker_config());
     assert_eq!(call.outcome().success(), "private\n");
 }

@@ -24,11 +24,18 @@ use crate::disk_verbs::PruneArgs;
 use crate::end::{KillArgs, NamesArgs, StopArgs};
 use crate::events::EventsArgs;
 use crate::exec::ExecArgs;
+use crate::image_verbs::delete::DeleteImagesArgs;
+use crate::image_verbs::import::ImportArgs;
+use crate::image_verbs::save::SaveArgs;
+use crate::image_verbs::tag::TagArgs;
+use crate::image_verbs::{ImageVerb, ListArgs, LoadArgs};
 use crate::list::ListWorkspacesArgs;
 use crate::logs::LogsArgs;
 use crate::output::Format;
 use crate::perf::PerfVerb;
+use crate::push::PushArgs;
 use crate::quarantine::QuarantineArgs;
+use crate::registry_verbs::RegistryVerb;
 use crate::resize::ResizeArgs;
 use crate::start::StartArgs;
 use crate::stats::StatsArgs;
@@ -160,13 +167,26 @@ pub(crate) enum Verb {
     Prune(PruneArgs),
     /// Fetch an image from a registry
     Pull(PullArgs),
+    /// Put an image into a registry
+    Push(PushArgs),
+    /// Write images to an archive or directory
+    Save(SaveArgs),
     /// Load images from an archive or directory
     Load(LoadArgs),
+    /// Make an image of a root file system
+    Import(ImportArgs),
     /// List images
     Images(ListArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Delete images, or names of images
+    Rmi(DeleteImagesArgs),
     /// Manage images
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Log in to registries
+    #[command(subcommand)]
+    Registry(RegistryVerb),
     /// Manage guest kernels
     #[command(subcommand)]
     Kernel(KernelVerb),
@@ -189,17 +209,6 @@ pub(crate) enum Verb {
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
     GuardTerminal,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImageVerb {
-    /// List images
-    #[command(alias = "ls")]
-    List(ListArgs),
-    /// Fetch an image from a registry
-    Pull(PullArgs),
-    /// Load images from an archive or directory
-    Load(LoadArgs),
 }
 
 /// Run a command in a new microVM
@@ -380,7 +389,14 @@ pub(crate) enum PullPolicy {
 }
 
 /// Fetch an image from a registry
+///
+/// Layers that are there already are not fetched again, and a pull that broke off goes on with those that are missing.
+/// Mirrors, certificates and registries without TLS are configured in ~/.config/microagent.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  microagent pull debian:12
+  microagent pull --platform linux/arm64 registry.example.com/team/app:1
+  microagent pull --require-digest debian@sha256:…")]
 pub(crate) struct PullArgs {
     /// The image, as Docker names it
     #[arg(value_name = "IMAGE")]
@@ -388,34 +404,9 @@ pub(crate) struct PullArgs {
     /// The platform to choose from a multi-platform image
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<Platform>,
-}
-
-/// Load images from an archive or directory
-///
-/// Takes what `docker save` and `podman save` write, and OCI image layouts as a tar (compressed or not) or as
-/// a directory.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  docker save debian:12 | microagent load
-  microagent load --input ./oci-layout --name mine:1")]
-pub(crate) struct LoadArgs {
-    /// The archive or directory; standard input if absent
-    #[arg(short, long, value_name = "PATH")]
-    pub(crate) input: Option<PathBuf>,
-    /// Name the image so, in place of its own names
-    #[arg(long, value_name = "IMAGE")]
-    pub(crate) name: Option<Reference>,
-    /// The platform to choose from a multi-platform image
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(crate) platform: Option<Platform>,
-}
-
-/// List images
-#[derive(Debug, clap::Args)]
-pub(crate) struct ListArgs {
-    /// Print image IDs only
+    /// Refuse an image that is not named by its digest
     #[arg(long)]
-    pub(crate) ids: bool,
+    pub(crate) require_digest: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -39,6 +39,16 @@ impl Failure {
         Self { kind, message: workspace::causes(error), hint: None, exit: Exit::Failed }
     }
 
+    /// What was asked for cannot be done now.
+    pub(crate) fn refused(kind: &'static str, message: String) -> Self {
+        Self { kind, message, hint: None, exit: Exit::Failed }
+    }
+
+    /// Its kind, as programs are told.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// What was asked for makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { kind: "usage", message: message.into(), hint: None, exit: Exit::Usage }

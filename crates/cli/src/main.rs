@@ -31,7 +31,10 @@ mod output;
 mod perf;
 mod progress;
 mod pull;
+mod push;
 mod quarantine;
+mod question;
+mod registry_verbs;
 mod resize;
 mod run;
 mod signals;
@@ -49,9 +52,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, ImageVerb, Verb};
+use args::{Args, Verb};
 use exit::Exit;
 use failure::Failure;
+use image_verbs::ImageVerb;
 
 fn main() -> ExitCode {
     home::mark("program");
@@ -104,6 +108,20 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Pull(pull) | Verb::Image(ImageVerb::Pull(pull)) => pull::pull(&global, &pull),
         Verb::Load(load) | Verb::Image(ImageVerb::Load(load)) => image_verbs::load(&global, &load),
         Verb::Images(list) | Verb::Image(ImageVerb::List(list)) => image_verbs::list(&global, &list),
+        Verb::Push(push) | Verb::Image(ImageVerb::Push(push)) => push::push(&global, &push),
+        Verb::Tag(tag) | Verb::Image(ImageVerb::Tag(tag)) => image_verbs::tag::tag(&global, &tag),
+        Verb::Rmi(delete) | Verb::Image(ImageVerb::Delete(delete)) => {
+            image_verbs::delete::delete(&global, &delete)
+        }
+        Verb::Save(save) | Verb::Image(ImageVerb::Save(save)) => image_verbs::save::save(&global, &save),
+        Verb::Import(import) | Verb::Image(ImageVerb::Import(import)) => {
+            image_verbs::import::import(&global, &import)
+        }
+        Verb::Image(ImageVerb::Inspect(inspect)) => image_verbs::inspect::inspect(&global, &inspect),
+        Verb::Image(ImageVerb::History(history)) => image_verbs::history::history(&global, &history),
+        Verb::Image(ImageVerb::Prune(prune)) => image_verbs::prune::prune(&global, &prune),
+        Verb::Image(ImageVerb::Verify(verify)) => image_verbs::verify::verify(&global, &verify),
+        Verb::Registry(verb) => registry_verbs::registry(&global, verb),
         Verb::Kernel(kernel) => kernel_verbs::kernel(&global, kernel),
         Verb::Template(template) => template_verbs::template(&global, template),
         Verb::Perf(perf) => perf::perf(&global, &perf),

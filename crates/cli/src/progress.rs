@@ -1,11 +1,11 @@
 //! Progress on standard error: only on a terminal, and only for what takes a while.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use image::{Digest, PullProgress};
+use image::{Digest, LayerProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Global;
@@ -93,6 +93,39 @@ impl Steps {
     }
 }
 
+/// A file or stream that tells how much of it was read.
+pub(crate) struct Reading<R> {
+    input: R,
+    steps: Steps,
+    done: u64,
+    /// Nobody knows how long a pipe is.
+    total: Option<u64>,
+}
+
+impl<R: Read> Reading<R> {
+    /// Begins to read what is `total` bytes long, if that is known.
+    pub(crate) fn new(global: &Global, input: R, total: Option<u64>) -> Self {
+        Self { input, steps: Steps::new(global), done: 0, total }
+    }
+}
+
+impl<R: Read> Read for Reading<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.done += read as u64;
+        if let Some(total) = self.total {
+            self.steps.bytes("reading", self.done, total);
+        }
+        Ok(read)
+    }
+}
+
+impl<R> Drop for Reading<R> {
+    fn drop(&mut self) {
+        self.steps.done();
+    }
+}
+
 /// Bytes of something whose size nobody knows.
 pub(crate) struct Counter {
     progress: Progress,
@@ -128,7 +161,7 @@ impl Drop for Counter {
     }
 }
 
-/// A bar for each layer of a pull.
+/// A bar for each layer of a pull or a push.
 pub(crate) struct LayerBars {
     progress: Progress,
     bars: Mutex<HashMap<Digest, ProgressBar>>,
@@ -140,7 +173,7 @@ impl LayerBars {
     }
 }
 
-impl PullProgress for LayerBars {
+impl LayerProgress for LayerBars {
     fn layer(&self, digest: &Digest, so_far: u64, total: u64) {
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         if !bars.contains_key(digest) {

@@ -1,6 +1,6 @@
 //! `pull`: an image from a registry into the store.
 
-use image::{Image, Platform, PullError, PullOptions, Reference, Store};
+use image::{Image, Platform, PullError, Reference, Registries, RegistryError, Store};
 use serde::Serialize;
 
 use crate::args::{Global, PullArgs};
@@ -21,7 +21,9 @@ struct Pulled {
 pub(crate) fn pull(global: &Global, args: &PullArgs) -> Result<Exit, Failure> {
     let store = open_store(global)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
-    let image = fetch(global, &store, &args.image, &platform)?;
+    let mut registries = registries()?;
+    registries.require_digest |= args.require_digest;
+    let image = fetch_from(global, &store, &args.image, &platform, &registries)?;
     let pulled = Pulled {
         image: args.image.full(),
         digest: image.manifest_digest.to_string(),
@@ -45,9 +47,18 @@ pub(crate) fn fetch(
     reference: &Reference,
     platform: &Platform,
 ) -> Result<Image, Failure> {
+    fetch_from(global, store, reference, platform, &registries()?)
+}
+
+fn fetch_from(
+    global: &Global,
+    store: &Store,
+    reference: &Reference,
+    platform: &Platform,
+    registries: &Registries,
+) -> Result<Image, Failure> {
     let bars = LayerBars::new(global);
-    let options = PullOptions::default();
-    let outcome = runtime()?.block_on(image::pull(store, reference, platform, &options, &bars));
+    let outcome = runtime()?.block_on(image::pull(store, reference, platform, registries, &bars));
     drop(bars);
     outcome.map_err(|error| Failure::new(kind(&error), &error).hint(error.hint()))
 }
@@ -56,9 +67,28 @@ fn kind(error: &PullError) -> &'static str {
     match error {
         PullError::NotFound { .. } => "image_not_found",
         PullError::Unauthorized { .. } => "unauthorized",
-        PullError::Unreachable { .. } => "unreachable",
+        PullError::NoDigest { .. } => "digest_required",
+        PullError::Registry(error) => registry_kind(error, "pull_failed"),
         _ => "pull_failed",
     }
+}
+
+/// The kind of a registry's failure, for programs.
+pub(crate) fn registry_kind(error: &RegistryError, otherwise: &'static str) -> &'static str {
+    match error {
+        RegistryError::Unauthorized { .. } => "unauthorized",
+        RegistryError::Unreachable { .. }
+        | RegistryError::Stalled { .. }
+        | RegistryError::Truncated { .. }
+        | RegistryError::Answer { status: 429 | 500..=599, .. } => "unreachable",
+        RegistryError::Configuration(_) => "registries",
+        _ => otherwise,
+    }
+}
+
+/// What the user's configuration says of registries.
+pub(crate) fn registries() -> Result<Registries, Failure> {
+    Registries::from_environment().map_err(|error| Failure::new("registries", &error))
 }
 
 /// Opens the state directory.

@@ -151,7 +151,8 @@ pub(crate) fn find_image(
     if pull == PullPolicy::Always {
         return fetch(global, &store, name, &platform);
     }
-    let found = store.find(name, &platform).map_err(|error| Failure::new("image_store", &error))?;
+    let found =
+        store.find_by_name_or_id(name, &platform).map_err(|error| Failure::new("image_store", &error))?;
     match (found, pull) {
         (Some(image), _) => Ok(image),
         (None, PullPolicy::Never) => {

@@ -243,7 +243,7 @@ fn ending(end: &EndRecord) -> String {
 }
 
 /// A command as one would type it.
-fn words(argv: &[String]) -> String {
+pub(crate) fn words(argv: &[String]) -> String {
     let plain = |word: &String| {
         !word.is_empty()
             && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=:,@%+".contains(&byte))

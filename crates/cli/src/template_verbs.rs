@@ -124,7 +124,8 @@ fn warm_request(global: &Global, home: &Home, args: &WarmArgs) -> Result<WarmReq
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
     let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
     let name = args.image.as_ref().ok_or_else(|| Failure::usage("no image is named"))?;
-    let found = store.find(name, &platform).map_err(|error| Failure::new("image_store", &error))?;
+    let found =
+        store.find_by_name_or_id(name, &platform).map_err(|error| Failure::new("image_store", &error))?;
     let image = found.ok_or_else(|| {
         Failure::usage(format!("image `{name}` is not in the store"))
             .exit(Exit::Failed)

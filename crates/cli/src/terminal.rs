@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
 use proto::TerminalSize;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::exit::Exit;
 
@@ -30,28 +30,47 @@ pub(crate) fn size() -> TerminalSize {
     }
 }
 
+/// The terminal with what is typed not shown, until this value is dropped.
+pub(crate) struct Silence(#[expect(dead_code, reason = "holding it is its use")] Changed);
+
+impl Silence {
+    /// Nothing that is typed is shown from here on.
+    pub(crate) fn begin() -> io::Result<Self> {
+        Changed::make(|mode| mode.local_modes.remove(LocalModes::ECHO)).map(Self)
+    }
+}
+
 /// The terminal in raw mode, until this value is dropped.
-pub(crate) struct RawMode {
+pub(crate) struct RawMode(#[expect(dead_code, reason = "holding it is its use")] Changed);
+
+impl RawMode {
+    /// Every key goes to the guest from here on.
+    pub(crate) fn enter() -> io::Result<Self> {
+        Changed::make(Termios::make_raw).map(Self)
+    }
+}
+
+/// The terminal in another mode, and who restores it.
+struct Changed {
     before: Termios,
     guard: Child,
     /// Closing it, by dropping it or by our end, tells the guard.
     still_here: Option<ChildStdin>,
 }
 
-impl RawMode {
-    /// Every key goes to the guest from here on.
-    pub(crate) fn enter() -> io::Result<Self> {
+impl Changed {
+    fn make(change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut guard = start_guard()?;
         let still_here = guard.stdin.take();
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        let mut changed = before.clone();
+        change(&mut changed);
+        tcsetattr(io::stdin(), OptionalActions::Now, &changed)?;
         Ok(Self { before, guard, still_here })
     }
 }
 
-impl Drop for RawMode {
+impl Drop for Changed {
     fn drop(&mut self) {
         // Output that is still on its way to the screen was meant for raw mode.
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);

@@ -26,6 +26,7 @@ use crate::{Digest, InvalidReference, Platform, Reference, Store, StoreError};
 use archive::Archive;
 use directory::Directory;
 pub use docker_archive::{ArchivedImage, parse_archived_images};
+pub(crate) use tar_entries::checksum;
 
 /// What to load.
 #[derive(Debug, Clone)]

@@ -19,6 +19,9 @@ use crate::{Digest, Platform};
 /// The largest manifest, index or configuration that is read, in bytes.
 pub const MAX_DOCUMENT: u64 = 8 << 20;
 
+/// The most layers of an image; container engines stop at some 130.
+pub const MAX_LAYERS: usize = 1000;
+
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -38,6 +41,12 @@ pub enum DocumentError {
     /// It is in Docker's first manifest format, which registries gave up years ago.
     #[error("the image is in Docker's schema 1, which is not supported")]
     SchemaOne,
+    /// Indexes lead to indexes, and not to a manifest.
+    #[error("indexes lead to indexes again and again")]
+    Indexes,
+    /// There are more layers than any honest image has.
+    #[error("the image has {0} layers, and {MAX_LAYERS} are the most that are supported")]
+    Layers(usize),
     /// It is of a kind that is not an image's.
     #[error("media type `{0}` is not supported")]
     MediaType(String),
@@ -157,6 +166,21 @@ impl Document {
     }
 }
 
+impl DocumentError {
+    /// What the user can do about it, if anything is known to help.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::SchemaOne => Some("push the image again with a tool of this decade".to_owned()),
+            Self::Foreign(_) => Some(
+                "such layers are of Windows images, or under terms of their own; they come from elsewhere, and are \
+                 not fetched"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
 /// A schema 1 manifest has members of other types, which say less than its version does.
 fn unreadable(bytes: &[u8], error: serde_json::Error) -> DocumentError {
     #[derive(Deserialize)]
@@ -184,6 +208,9 @@ impl Manifest {
     pub fn check(&self) -> Result<(), DocumentError> {
         if ![OCI_CONFIG, DOCKER_CONFIG].contains(&self.config.media_type.as_str()) {
             return Err(DocumentError::MediaType(self.config.media_type.clone()));
+        }
+        if self.layers.len() > MAX_LAYERS {
+            return Err(DocumentError::Layers(self.layers.len()));
         }
         self.layers.iter().try_for_each(|layer| compression(layer).map(drop))
     }

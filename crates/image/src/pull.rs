@@ -2,37 +2,35 @@
 //!
 //! ```text
 //! reference ─▶ index or manifest ─▶ manifest for the platform ─▶ configuration ─▶ layers, three at a time ─▶ name
+//!                                            ▲
+//!                                            └── the place for a policy on signatures; see docs/design/images.md
 //! ```
 //!
-//! What the store has already is not fetched again, so a pull that was broken off goes on where whole blobs end.
-//! The name is given last: an image that cannot be pulled in full changes nothing that can be seen.
+//! What the store has already is not fetched again, so a pull that was broken off goes on where whole blobs end; what
+//! another pull is fetching right now is waited for. Mirrors are asked before the registry, and each request that one of
+//! them fails goes to the next. The name is given last: an image that cannot be pulled in full changes nothing that can
+//! be seen.
 
-mod login;
-mod registry;
-
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use oci_spec::image::ImageConfiguration;
 
 use crate::manifest::{self, Descriptor, Document, DocumentError, MAX_DOCUMENT, Manifest};
-use crate::store::Ingest;
-use crate::{Digest, Image, Platform, Reference, Store, StoreError};
-use registry::Registry;
+use crate::registries::Registries;
+use crate::registry::{Access, RegistryError, Repository, blocking};
+use crate::store::{BlobWriter, Claim, Ingest};
+use crate::{Digest, Image, LoginError, Platform, Reference, Store, StoreError};
 
-pub use login::LoginError;
+/// How many indexes may lead to a manifest: some tools put one into another.
+const MAX_INDEXES: u32 = 3;
+/// How often it is looked whether somebody else has fetched a blob.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// How to pull.
-#[derive(Debug, Clone)]
-pub struct PullOptions {
-    /// The directory of Docker's `config.json`, which has the logins. Without one, pulls are anonymous.
-    pub docker_config: Option<PathBuf>,
-}
-
-/// Who is told how far a pull is.
-pub trait PullProgress: Sync {
-    /// `so_far` of the `total` bytes of `layer` are in the store. Said once of every layer when the image is
-    /// known, lowest first, and then whenever bytes arrive.
+/// Who is told how far each layer is.
+pub trait LayerProgress: Sync {
+    /// `so_far` of the `total` bytes of `layer` are done. Said once of every layer when the image is
+    /// known, lowest first, and then whenever bytes move.
     fn layer(&self, layer: &Digest, so_far: u64, total: u64);
 }
 
@@ -59,41 +57,14 @@ pub enum PullError {
         /// Why no login could be tried, if one is configured.
         source: Option<LoginError>,
     },
-    /// The registry cannot be talked to.
-    #[error("failed to reach registry `{registry}`")]
-    Unreachable {
-        /// The registry.
-        registry: String,
-        /// What failed.
-        source: reqwest::Error,
-    },
-    /// The registry answered with an error.
-    #[error("registry `{registry}` answered with status {status}{}", colon(message))]
-    Answer {
-        /// The registry.
-        registry: String,
-        /// The HTTP status.
-        status: u16,
-        /// What the registry said, if it said something.
-        message: String,
-    },
-    /// The registry sent other bytes than were asked for. They were not kept.
-    #[error("registry `{registry}` sent wrong content for `{expected}`")]
-    WrongContent {
-        /// The registry.
-        registry: String,
-        /// The digest of what was asked for.
-        expected: Digest,
-    },
-    /// The registry sent, or announced, more than an honest one would.
-    #[error("registry `{registry}` sent more than {limit} bytes for {what}")]
-    TooLarge {
-        /// The registry.
-        registry: String,
+    /// The registry did not do what was asked of it.
+    #[error(transparent)]
+    Registry(RegistryError),
+    /// Only what is named by its digest is to be pulled.
+    #[error("cannot pull `{reference}`: it is not named by a digest, which is required")]
+    NoDigest {
         /// What was asked for.
-        what: String,
-        /// How much was acceptable.
-        limit: u64,
+        reference: Box<Reference>,
     },
     /// The image exists for other platforms only.
     #[error("image `{reference}` is not available for `{wanted}`, only for {}", manifest::listed(available))]
@@ -123,15 +94,7 @@ pub enum PullError {
     },
 }
 
-impl Default for PullOptions {
-    /// As Docker does: `$DOCKER_CONFIG`, else `~/.docker`.
-    fn default() -> Self {
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-        Self { docker_config: std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home) }
-    }
-}
-
-impl PullProgress for Silent {
+impl LayerProgress for Silent {
     fn layer(&self, _: &Digest, _: u64, _: u64) {}
 }
 
@@ -140,56 +103,89 @@ pub async fn pull(
     store: &Store,
     reference: &Reference,
     platform: &Platform,
-    options: &PullOptions,
-    progress: &dyn PullProgress,
+    registries: &Registries,
+    progress: &dyn LayerProgress,
 ) -> Result<Image, PullError> {
-    let registry = Registry::new(reference, options)?;
-    let (bytes, manifest) = resolve(&registry, platform).await?;
+    if registries.require_digest && reference.digest().is_none() {
+        return Err(PullError::NoDigest { reference: Box::new(reference.clone()) });
+    }
     let ingest = blocking({
         let store = store.clone();
         move || store.add()
     });
-    let pull =
-        Pull { reference, store, registry, ingest: ingest.await.map_err(storing(reference))?, progress };
+    let ingest = ingest.await.map_err(storing(reference))?;
+    let places = places(registries, reference).map_err(failing(reference))?;
+    let pull = Pull { reference, store, places, ingest, progress };
+    let (bytes, manifest) = pull.resolve(platform).await?;
     let config = pull.config(&manifest, platform).await?;
     pull.layers(&manifest).await?;
     pull.name(&bytes, &manifest, &config)
 }
 
-/// The manifest for `platform`, as sent and as read.
-async fn resolve(registry: &Registry<'_>, platform: &Platform) -> Result<(Vec<u8>, Manifest), PullError> {
-    let reference = registry.reference;
-    let unsupported = |source| PullError::Unsupported { reference: Box::new(reference.clone()), source };
-    let mut bytes = match reference.digest() {
-        Some(digest) => registry.manifest_by_digest(&digest, MAX_DOCUMENT).await?,
-        None => registry.manifest_by_tag(reference.tag().unwrap_or("latest")).await?,
-    };
-    let mut document = Document::parse(&bytes).map_err(unsupported)?;
-    if let Document::Index(manifests) = &document {
-        let manifests: Vec<&Descriptor> = manifests.iter().collect();
-        let chosen = manifest::choose(&manifests, platform).ok_or_else(|| PullError::Platform {
-            reference: Box::new(reference.clone()),
-            wanted: platform.clone(),
-            available: manifest::platforms(&manifests),
-        })?;
-        bytes = registry.manifest_by_digest(&chosen.digest, chosen.size).await?;
-        document = Document::parse(&bytes).map_err(unsupported)?;
-    }
-    let Document::Manifest(manifest) = document else { return Err(unsupported(DocumentError::Ambiguous)) };
-    manifest.check().map_err(unsupported)?;
-    Ok((bytes, manifest))
+/// Where to ask: mirrors, and then the registry itself.
+fn places<'a>(
+    registries: &'a Registries,
+    reference: &Reference,
+) -> Result<Vec<Repository<'a>>, RegistryError> {
+    let name = reference.registry();
+    let endpoints = registries.mirrors(name).into_iter().chain([registries.endpoint(name)]);
+    let place = |endpoint| Repository::new(registries, endpoint, reference.repository(), Access::Pull);
+    endpoints.map(place).collect()
 }
 
-/// A pull whose manifest is known.
+/// A pull on its way.
 struct Pull<'a> {
     reference: &'a Reference,
     store: &'a Store,
-    registry: Registry<'a>,
+    /// Never empty; the last one is the registry itself.
+    places: Vec<Repository<'a>>,
     ingest: Ingest,
-    progress: &'a dyn PullProgress,
+    progress: &'a dyn LayerProgress,
 }
 
 impl Pull<'_> {
+    /// The manifest for `platform`, as sent and as read.
+    async fn resolve(&self, platform: &Platform) -> Result<(Vec<u8>, Manifest), PullError> {
+        let mut bytes = self.document(self.reference.digest().as_ref(), MAX_DOCUMENT).await?;
+        for _ in 0..=MAX_INDEXES {
+            match Document::parse(&bytes).map_err(self.unsupported())? {
+                Document::Manifest(manifest) => {
+                    manifest.check().map_err(self.unsupported())?;
+                    return Ok((bytes, manifest));
+                }
+                Document::Index(manifests) => {
+                    let manifests: Vec<&Descriptor> = manifests.iter().collect();
+                    let chosen =
+                        manifest::choose(&manifests, platform).ok_or_else(|| PullError::Platform {
+                            reference: Box::new(self.reference.clone()),
+                            wanted: platform.clone(),
+                            available: manifest::platforms(&manifests),
+                        })?;
+                    bytes = self.document(Some(&chosen.digest), chosen.size).await?;
+                }
+            }
+        }
+        Err(self.unsupported()(DocumentError::Indexes))
+    }
+
+    /// A manifest or index by its digest, or by the tag of the reference.
+    async fn document(&self, digest: Option<&Digest>, limit: u64) -> Result<Vec<u8>, PullError> {
+        let tag = self.reference.tag().unwrap_or("latest");
+        let (registry, mirrors) = self.places.split_last().expect("there is the registry itself");
+        for mirror in mirrors {
+            match mirror.manifest(tag, digest, limit).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => tracing::info!(%error, mirror = mirror.name(), "going on without a mirror"),
+            }
+        }
+        registry.manifest(tag, digest, limit).await.map_err(|error| match error {
+            RegistryError::Answer { status: 404, .. } => {
+                PullError::NotFound { reference: Box::new(self.reference.clone()) }
+            }
+            error => failing(self.reference)(error),
+        })
+    }
+
     /// The configuration, which must fit the manifest and the platform.
     async fn config(
         &self,
@@ -197,16 +193,12 @@ impl Pull<'_> {
         platform: &Platform,
     ) -> Result<ImageConfiguration, PullError> {
         let config = &manifest.config;
-        if config.size > MAX_DOCUMENT {
-            return Err(self.registry.too_large("a configuration", MAX_DOCUMENT));
-        }
+        self.places[0].check_document_size(config.size).map_err(failing(self.reference))?;
         self.store.check(&config.digest).map_err(storing(self.reference))?;
         self.blob(config, &|_| ()).await?;
         let bytes = self.store.read_document(&config.digest).map_err(storing(self.reference))?;
-        let unsupported =
-            |source| PullError::Unsupported { reference: Box::new(self.reference.clone()), source };
-        let config = manifest::parse_config(&bytes).map_err(unsupported)?;
-        manifest::diff_ids(&config, manifest.layers.len()).map_err(unsupported)?;
+        let config = manifest::parse_config(&bytes).map_err(self.unsupported())?;
+        manifest::diff_ids(&config, manifest.layers.len()).map_err(self.unsupported())?;
         let found = manifest::platform_of(&config);
         if found.matches(platform) {
             return Ok(config);
@@ -245,12 +237,49 @@ impl Pull<'_> {
         if self.store.has(&blob.digest, blob.size) {
             return Ok(());
         }
-        let mut writer = self.ingest.writer().map_err(storing(self.reference))?;
-        self.registry.blob(blob, &mut writer, so_far).await?;
-        if writer.digest() != blob.digest {
-            return Err(self.registry.wrong_content(&blob.digest));
+        let _claim = self.turn(blob).await?;
+        // Whoever had it may have fetched it.
+        if !self.store.has(&blob.digest, blob.size) {
+            self.fetch(blob, so_far).await?;
         }
+        so_far(blob.size);
+        Ok(())
+    }
+
+    /// Waits until nobody else fetches the blob, and keeps others from it.
+    async fn turn(&self, blob: &Descriptor) -> Result<Claim, PullError> {
+        loop {
+            match self.ingest.try_claim(&blob.digest).map_err(storing(self.reference))? {
+                Some(claim) => return Ok(claim),
+                // Not waiting in the kernel: this pull can be given up meanwhile.
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    async fn fetch(&self, blob: &Descriptor, so_far: &(dyn Fn(u64) + Sync)) -> Result<(), PullError> {
+        let (registry, mirrors) = self.places.split_last().expect("there is the registry itself");
+        let mut writer = self.ingest.writer().map_err(storing(self.reference))?;
+        for mirror in mirrors {
+            match mirror.download(blob, &mut writer, so_far).await {
+                Ok(()) => return self.finish(writer).await,
+                Err(error) => {
+                    tracing::info!(%error, mirror = mirror.name(), "going on without a mirror");
+                    writer = self.ingest.writer().map_err(storing(self.reference))?;
+                }
+            }
+        }
+        registry.download(blob, &mut writer, so_far).await.map_err(failing(self.reference))?;
+        self.finish(writer).await
+    }
+
+    async fn finish(&self, writer: BlobWriter) -> Result<(), PullError> {
         blocking(move || writer.finish()).await.map(drop).map_err(storing(self.reference))
+    }
+
+    fn unsupported(&self) -> impl FnOnce(DocumentError) -> PullError + use<> {
+        let reference = Box::new(self.reference.clone());
+        move |source| PullError::Unsupported { reference, source }
     }
 
     fn name(
@@ -272,18 +301,21 @@ impl Pull<'_> {
     }
 }
 
-/// Runs what may wait for locks or disks outside the threads that serve the network.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("the work does not panic and is not cancelled")
+/// What a registry's failure means for a pull.
+fn failing(reference: &Reference) -> impl FnOnce(RegistryError) -> PullError + use<> {
+    let reference = Box::new(reference.clone());
+    move |error| match error {
+        RegistryError::Unauthorized { login, source, .. } => {
+            PullError::Unauthorized { reference, login, source }
+        }
+        RegistryError::Store(source) => PullError::Store { reference, source },
+        error => PullError::Registry(error),
+    }
 }
 
 fn storing(reference: &Reference) -> impl FnOnce(StoreError) -> PullError + use<> {
     let reference = Box::new(reference.clone());
     move |source| PullError::Store { reference, source }
-}
-
-fn colon(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 impl PullError {
@@ -299,26 +331,19 @@ impl PullError {
                 reference.registry()
             )),
             Self::Unauthorized { reference, source: None, .. } => Some(format!(
-                "check the name; if the image is private, log in first: docker login {}",
+                "check the name; if the image is private, log in first: microagent registry login {}",
                 reference.registry()
             )),
             Self::Unauthorized { .. } => {
                 Some("the configured login could not be read; log in again".to_owned())
             }
-            Self::Unreachable { .. } => {
-                Some("check the registry's name and the network; pulled images work offline".to_owned())
-            }
-            Self::Answer { status: 429, .. } => {
-                Some("the registry limits how often it is asked; wait, or log in".to_owned())
-            }
+            Self::NoDigest { reference } => Some(format!("write it {}@sha256:…", reference.familiar_name())),
+            Self::Registry(error) => error.hint(),
+            Self::Unsupported { source, .. } => source.hint(),
             Self::Platform { available, .. } => {
                 available.first().map(|platform| format!("ask for another platform, such as `{platform}`"))
             }
             Self::Store { source, .. } => source.hint(),
-            Self::Answer { .. }
-            | Self::WrongContent { .. }
-            | Self::TooLarge { .. }
-            | Self::Unsupported { .. } => None,
         }
     }
 }

@@ -194,7 +194,7 @@ impl Reference {
     }
 
     /// The name without what goes without saying, as long as it still says the same.
-    fn familiar_name(&self) -> String {
+    pub(crate) fn familiar_name(&self) -> String {
         if self.registry != HUB {
             return format!("{}/{}", self.registry, self.repository);
         }

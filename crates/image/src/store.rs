@@ -18,11 +18,16 @@
 mod collect;
 mod index;
 mod ingest;
+mod lookup;
+mod verify;
 
 pub use collect::Collected;
-pub use index::Listed;
 pub(crate) use index::{FULL_NAME, REF_NAME};
-pub(crate) use ingest::{BlobWriter, Ingest};
+pub use index::{Listed, Untagged};
+pub(crate) use ingest::{BlobWriter, Claim};
+pub use ingest::{Ingest, IngestError};
+pub use lookup::{FoundImage, LookupError};
+pub use verify::{Fault, Problem, Verified};
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

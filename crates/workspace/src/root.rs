@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use home::{Exclusive, Home, LockError, Unfinished, hexadecimal};
-use image::Image;
+use image::{Image, Store};
 use rootfs::{ConvertError, LayerBlob, Limits};
 use rustix::fs::{FlockOperation, flock};
 
@@ -18,6 +18,9 @@ pub enum RootError {
     /// A file could not be made.
     #[error("failed to keep the root file system")]
     Io(#[from] std::io::Error),
+    /// The image store could not be held still meanwhile.
+    #[error(transparent)]
+    Store(#[from] image::StoreError),
     /// The lock on its place failed.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -102,6 +105,8 @@ fn is_still_at(file: &File, path: &Path) -> std::io::Result<bool> {
 }
 
 fn make(home: &Home, image: &Image, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), RootError> {
+    // The layers stay until they are read, even if the image is deleted now.
+    let _kept = Store::open(&home.images())?.add()?;
     let layers: Vec<_> = image.layers.iter().map(blob).collect();
     let new = Unfinished::new(home, &home.rootfs())?;
     rootfs::convert(&layers, new.file(), &Limits::default(), progress)?;

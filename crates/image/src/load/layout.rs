@@ -85,7 +85,7 @@ impl Layout<'_> {
         match parse(&path, &bytes)? {
             Document::Manifest(manifest) => self.manifest(&path, &bytes, &manifest),
             Document::Index(next) if depth > 0 => self.chosen(&next.iter().collect::<Vec<_>>(), depth - 1),
-            Document::Index(_) => Err(LoadError::Document { path, source: DocumentError::Ambiguous }),
+            Document::Index(_) => Err(LoadError::Document { path, source: DocumentError::Indexes }),
         }
     }
 

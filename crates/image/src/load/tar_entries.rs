@@ -187,8 +187,8 @@ impl<R: Read> Read for TarEntries<R> {
     }
 }
 
-/// The sum of all bytes, with the checksum itself as eight spaces.
-fn checksum(block: &[u8]) -> u32 {
+/// The sum of all bytes of a header, with the checksum itself as eight spaces.
+pub(crate) fn checksum(block: &[u8]) -> u32 {
     let byte = |(at, byte): (usize, &u8)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) };
     block.iter().enumerate().map(byte).sum()
 }

@@ -4,7 +4,7 @@
 //! blobs afterwards, so a collection that is killed half-way leaves garbage and never a gap.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use home::Exclusive;
 
@@ -33,6 +33,20 @@ impl Store {
         self.sweep(&reachable).map(Some)
     }
 
+    /// What a collection would remove if the images with these manifests were gone.
+    pub fn collectable(&self, gone: &HashSet<Digest>) -> Result<Collected, StoreError> {
+        let mut reachable = HashSet::new();
+        for root in self.roots()?.iter().filter(|root| !gone.contains(&root.digest)) {
+            self.mark(root, &mut reachable)?;
+        }
+        let mut collected = Collected::default();
+        for (_, size) in self.unreachable(&reachable)? {
+            collected.blobs += 1;
+            collected.bytes += size;
+        }
+        Ok(collected)
+    }
+
     /// A document that is missing leads nowhere; one that cannot be read stops the collection, since what it
     /// leads to is unknown.
     fn mark(&self, root: &Descriptor, reachable: &mut HashSet<Digest>) -> Result<(), StoreError> {
@@ -56,20 +70,29 @@ impl Store {
     }
 
     fn sweep(&self, reachable: &HashSet<Digest>) -> Result<Collected, StoreError> {
-        let directory = self.blobs();
         let mut collected = Collected::default();
-        for entry in std::fs::read_dir(&directory).map_err(accessing(&directory))? {
-            let path = entry.map_err(accessing(&directory))?.path();
-            if digest_of(&path).is_some_and(|digest| reachable.contains(&digest)) {
-                continue;
-            }
-            let size = std::fs::symlink_metadata(&path).map_err(accessing(&path))?.len();
+        for (path, size) in self.unreachable(reachable)? {
             std::fs::remove_file(&path).map_err(accessing(&path))?;
             tracing::debug!(path = %path.display(), size, "removed a blob");
             collected.blobs += 1;
             collected.bytes += size;
         }
         Ok(collected)
+    }
+
+    /// The blobs that are not among these, with their sizes.
+    fn unreachable(&self, reachable: &HashSet<Digest>) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+        let directory = self.blobs();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(accessing(&directory))? {
+            let path = entry.map_err(accessing(&directory))?.path();
+            if digest_of(&path).is_some_and(|digest| reachable.contains(&digest)) {
+                continue;
+            }
+            let size = std::fs::symlink_metadata(&path).map_err(accessing(&path))?.len();
+            found.push((path, size));
+        }
+        Ok(found)
     }
 }
 
@@ -97,6 +120,8 @@ mod tests {
         let manifest = put(&store, OCI_MANIFEST, &manifest.to_bytes());
         put(&store, OCI_CONFIG, b"garbage");
         store.add().unwrap().name(&manifest, &["kept".parse().unwrap()]).unwrap();
+        assert_eq!(store.collectable(&[manifest.digest].into()).unwrap().blobs, 4);
+        assert_eq!(store.collectable(&HashSet::new()).unwrap(), Collected { blobs: 1, bytes: 7 });
         assert_eq!(store.collect().unwrap(), Some(Collected { blobs: 1, bytes: 7 }));
         assert_eq!(store.collect().unwrap(), Some(Collected::default()));
         store.remove(&"kept".parse().unwrap()).unwrap();

@@ -4,6 +4,8 @@
 //! name, and `org.opencontainers.image.ref.name`, by which skopeo and umoci select. An entry without a name is
 //! an image that was loaded without one. The file is replaced as a whole, under a lock.
 
+use std::collections::BTreeMap;
+
 use home::Exclusive;
 
 use super::{Store, StoreError, accessing};
@@ -24,6 +26,17 @@ pub struct Listed {
     pub platform: Option<Platform>,
 }
 
+/// What became of a name that was taken away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Untagged {
+    /// The names; none if there was no such image.
+    pub names: Vec<Reference>,
+    /// The images that went with them.
+    pub gone: Vec<Digest>,
+    /// The images that stay without a name.
+    pub kept: Vec<Digest>,
+}
+
 /// The entries, as they are being changed.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -36,6 +49,20 @@ impl Store {
         let mut all: Vec<Listed> = self.read_index()?.entries.iter().map(listed).collect();
         all.sort_by(|one, other| (&one.reference, &one.platform).cmp(&(&other.reference, &other.platform)));
         Ok(all)
+    }
+
+    /// The images of this name, one for each platform.
+    pub fn called(&self, name: &Reference) -> Result<Vec<Listed>, StoreError> {
+        Ok(self.list()?.into_iter().filter(|listed| listed.is_called(name)).collect())
+    }
+
+    /// The manifests of the images that have this name and no other.
+    pub fn only_called(&self, name: &Reference) -> Result<Vec<Digest>, StoreError> {
+        let (called, others): (Vec<_>, Vec<_>) =
+            self.list()?.into_iter().partition(|listed| listed.is_called(name));
+        let others: Vec<Digest> = others.into_iter().map(|listed| listed.manifest_digest).collect();
+        let only = called.into_iter().map(|listed| listed.manifest_digest);
+        Ok(only.filter(|digest| !others.contains(digest)).collect())
     }
 
     /// Gives the image named `source` another name, and tells whether there is such an image.
@@ -67,7 +94,42 @@ impl Store {
         self.change_index(|index| index.drop_where(|entry| name_of(entry).as_ref() == Some(name)))
     }
 
-    /// Takes all names of the image with this manifest away, and tells whether there was such an image.
+    /// Takes the name away on all platforms. An image that has no other name goes, unless `kept` says that somebody
+    /// needs it: that one stays without a name. What nothing refers to afterwards stays until [`Store::collect`].
+    pub fn untag(&self, name: &Reference, kept: &dyn Fn(&Digest) -> bool) -> Result<Untagged, StoreError> {
+        self.change_index(|index| {
+            let (named, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut index.entries).into_iter().partition(|entry| is_called(entry, name));
+            index.entries = rest;
+            let mut untagged = Untagged::default();
+            for entry in named {
+                untagged.names.extend(name_of(&entry));
+                if index.entries.iter().any(|other| other.digest == entry.digest) {
+                    continue;
+                }
+                if kept(&entry.digest) {
+                    untagged.kept.push(entry.digest);
+                    index.keep(Descriptor { annotations: BTreeMap::new(), ..entry });
+                } else {
+                    untagged.gone.push(entry.digest);
+                }
+            }
+            untagged
+        })
+    }
+
+    /// Takes all names of the image with this manifest away, and keeps the image.
+    pub fn remove_names(&self, manifest: &Digest) -> Result<(), StoreError> {
+        self.change_index(|index| {
+            let found = index.entries.iter().find(|entry| entry.digest == *manifest).cloned();
+            index.drop_where(|entry| entry.digest == *manifest);
+            if let Some(entry) = found {
+                index.keep(Descriptor { annotations: BTreeMap::new(), ..entry });
+            }
+        })
+    }
+
+    /// Takes the image with this manifest away with all its names, and tells whether there was such an image.
     pub fn remove_digest(&self, manifest: &Digest) -> Result<bool, StoreError> {
         self.change_index(|index| index.drop_where(|entry| entry.digest == *manifest))
     }
@@ -144,11 +206,17 @@ fn name_of(entry: &Descriptor) -> Option<Reference> {
     entry.annotations.get(FULL_NAME).and_then(|name| name.parse().ok())
 }
 
-/// A name with a digest also fits any image of the same repository that has this digest.
 fn is_called(entry: &Descriptor, name: &Reference) -> bool {
-    let Some(own) = name_of(entry) else { return false };
-    let same_repository = own.registry() == name.registry() && own.repository() == name.repository();
-    own == *name || (same_repository && name.digest() == Some(entry.digest))
+    listed(entry).is_called(name)
+}
+
+impl Listed {
+    /// A name with a digest also fits any image of the same repository that has this digest.
+    pub(super) fn is_called(&self, name: &Reference) -> bool {
+        let Some(own) = &self.reference else { return false };
+        let same_repository = own.registry() == name.registry() && own.repository() == name.repository();
+        own == name || (same_repository && name.digest() == Some(self.manifest_digest))
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +283,22 @@ mod tests {
         assert!(store.tag_digest(&image.digest, &reference("named")).unwrap());
         assert_eq!(names(&store), ["named:latest"]);
         assert!(store.remove_digest(&image.digest).unwrap());
+        assert!(names(&store).is_empty());
+    }
+
+    #[test]
+    fn an_image_goes_with_its_last_name_unless_somebody_needs_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let image = entry(b"a", "linux/amd64");
+        store.add().unwrap().name(&image, &[reference("one"), reference("two")]).unwrap();
+        let untagged = |name: &str, kept| store.untag(&reference(name), &|_| kept).unwrap();
+        assert_eq!(untagged("none", false), Untagged::default());
+        assert_eq!(untagged("one", false), Untagged { names: vec![reference("one")], ..Untagged::default() });
+        assert_eq!(untagged("two", true).kept, [image.digest]);
+        assert_eq!(names(&store), ["-"]);
+        store.tag_digest(&image.digest, &reference("two")).unwrap();
+        assert_eq!(untagged("two", false).gone, [image.digest]);
         assert!(names(&store).is_empty());
     }
 

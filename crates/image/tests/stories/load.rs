@@ -6,7 +6,7 @@ use std::path::Path;
 
 use microagent_image::{Digest, LoadError, LoadOptions, load, load_path};
 
-use crate::sample::{Sample, TestStore, assert_is_sample, options, run, tar_of, tool};
+use crate::sample::{Sample, TestStore, assert_is_sample, options, podman, run, tar_of, tool};
 use crate::stub::Parts;
 
 #[test]
@@ -30,22 +30,15 @@ fn what_skopeo_writes_is_loaded_under_its_name() {
 fn what_podman_saves_is_loaded_under_its_name() {
     let sample = Sample::new();
     let storage = tempfile::tempdir().unwrap();
-    let podman = || {
-        let mut podman = tool("podman", "podman");
-        podman
-            .arg("--root")
-            .arg(storage.path().join("root"))
-            .arg("--runroot")
-            .arg(storage.path().join("run"));
-        podman.args(["--storage-driver", "vfs"]);
-        podman
-    };
     let archive = sample.path("in.tar");
     sample.copy_to(&format!("docker-archive:{}:localhost/small:1", archive.display()));
-    run(podman().args(["load", "-q", "-i"]).arg(&archive));
+    run(podman(&storage).args(["load", "-q", "-i"]).arg(&archive));
     for format in ["docker-archive", "oci-archive"] {
         let saved = sample.path(&format!("{format}.tar"));
-        run(podman().args(["save", "-q", "--format", format, "-o"]).arg(&saved).arg("localhost/small:1"));
+        run(podman(&storage)
+            .args(["save", "-q", "--format", format, "-o"])
+            .arg(&saved)
+            .arg("localhost/small:1"));
         let target = TestStore::new();
         let loaded = load_path(&target.store, &saved, &options()).unwrap();
         assert_eq!(loaded[0].names, ["localhost/small:1".parse().unwrap()], "{format}");

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use microagent_image::{PullError, PullOptions, Silent};
+use microagent_image::{Logins, PullError, Registries, Silent};
 use tempfile::TempDir;
 
 use crate::pull::{pull_in_a_process, pulled};
@@ -34,11 +34,11 @@ fn with_tokens(server: impl Fn(&Request) -> Option<&'static str> + Send + Sync +
     stub
 }
 
-fn docker_config(stub: &Stub, login: &str) -> (TempDir, PullOptions) {
+fn docker_config(stub: &Stub, login: &str) -> (TempDir, Registries) {
     let directory = tempfile::tempdir().unwrap();
     let text = format!(r#"{{"auths":{{"{}":{login}}}}}"#, stub.name());
     std::fs::write(directory.path().join("config.json"), text).unwrap();
-    let options = PullOptions { docker_config: Some(directory.path().to_owned()) };
+    let options = Registries::plain(Logins::in_file(directory.path().join("config.json")));
     (directory, options)
 }
 
@@ -48,7 +48,7 @@ fn a_public_image_takes_a_token_for_nothing() {
         assert_eq!(request.path, "/token?scope=repository%3Astub%3Apull&service=stub");
         request.authorization.is_empty().then_some(r#"{"token":"good"}"#)
     });
-    pulled(&TestStore::new().store, &stub.image(), &PullOptions { docker_config: None }, &Silent).unwrap();
+    pulled(&TestStore::new().store, &stub.image(), &Registries::plain(Logins::none()), &Silent).unwrap();
     assert_eq!(stub.requests(), 5);
 }
 
@@ -81,7 +81,7 @@ fn an_identity_token_buys_a_token() {
 #[test]
 fn a_token_that_does_not_help_is_no_access() {
     let stub = with_tokens(|_| Some(r#"{"token":"bad"}"#));
-    let error = pulled(&TestStore::new().store, &stub.image(), &PullOptions { docker_config: None }, &Silent);
+    let error = pulled(&TestStore::new().store, &stub.image(), &Registries::plain(Logins::none()), &Silent);
     assert!(matches!(error.unwrap_err(), PullError::Unauthorized { login: false, .. }));
 }
 

@@ -8,7 +8,10 @@
 mod hostile;
 mod load;
 mod login;
+mod places;
 mod pull;
+mod push;
 mod registry;
 mod sample;
+mod save;
 mod stub;

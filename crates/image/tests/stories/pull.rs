@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use microagent_image::{
-    Digest, Image, Platform, PullError, PullOptions, PullProgress, Reference, Silent, Store, pull,
+    Digest, Image, LayerProgress, Logins, Platform, PullError, Reference, Registries, RegistryError, Silent,
+    Store, pull,
 };
 
 use crate::registry::{Registry, shown};
@@ -15,8 +16,8 @@ use crate::sample::{Sample, TestStore, assert_is_sample, skopeo_copy};
 pub(crate) fn pulled(
     store: &Store,
     name: &str,
-    options: &PullOptions,
-    progress: &dyn PullProgress,
+    options: &Registries,
+    progress: &dyn LayerProgress,
 ) -> Result<Image, PullError> {
     pulled_for(store, name, &Platform::of_host(), options, progress)
 }
@@ -25,8 +26,8 @@ fn pulled_for(
     store: &Store,
     name: &str,
     platform: &Platform,
-    options: &PullOptions,
-    progress: &dyn PullProgress,
+    options: &Registries,
+    progress: &dyn LayerProgress,
 ) -> Result<Image, PullError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reference: Reference = name.parse().unwrap();
@@ -43,12 +44,12 @@ pub(crate) fn pull_in_a_process(store: &Path, image: &str) -> Command {
     command
 }
 
-fn anonymous() -> PullOptions {
-    PullOptions { docker_config: None }
+fn anonymous() -> Registries {
+    Registries::plain(Logins::none())
 }
 
-fn with(docker_config: &Path) -> PullOptions {
-    PullOptions { docker_config: Some(docker_config.to_owned()) }
+fn with(docker_config: &Path) -> Registries {
+    Registries::plain(Logins::in_file(docker_config.join("config.json")))
 }
 
 /// A registry with the sample in it, and the sample's name there.
@@ -66,7 +67,7 @@ fn filled(options: &[&str]) -> (Registry, String) {
 #[derive(Default)]
 struct Counting(Mutex<BTreeMap<Digest, (u64, u64)>>);
 
-impl PullProgress for Counting {
+impl LayerProgress for Counting {
     fn layer(&self, layer: &Digest, so_far: u64, total: u64) {
         self.0.lock().unwrap().insert(*layer, (so_far, total));
     }
@@ -86,7 +87,7 @@ fn an_image_is_pulled_once_and_then_works_offline() {
         registry.stop();
         assert_eq!(target.image(&name).unwrap(), image);
         let error = pulled(&target.store, &name, &anonymous(), &Silent).unwrap_err();
-        assert!(matches!(error, PullError::Unreachable { .. }), "{error}");
+        assert!(matches!(error, PullError::Registry(RegistryError::Unreachable { .. })), "{error}");
         assert!(error.hint().is_some());
     }
 }
@@ -111,7 +112,7 @@ fn what_is_in_the_store_is_not_pulled_again() {
     std::fs::remove_file(&image.layers[0].path).unwrap();
     assert!(target.store.find(&name.parse().unwrap(), &Platform::of_host()).is_err());
     let error = pulled(&target.store, &name, &anonymous(), &Silent).unwrap_err();
-    assert!(matches!(error, PullError::Answer { status: 404, .. }), "{error}");
+    assert!(matches!(error, PullError::Registry(RegistryError::Answer { status: 404, .. })), "{error}");
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn a_blob_that_was_tampered_with_is_refused_and_not_kept() {
     let other = TestStore::new();
     let error = pulled(&other.store, &name, &anonymous(), &Silent).unwrap_err();
     assert!(
-        matches!(&error, PullError::WrongContent { expected, .. } if *expected == image.layers[0].digest),
+        matches!(&error, PullError::Registry(RegistryError::WrongContent { expected, .. }) if *expected == image.layers[0].digest),
         "{error}"
     );
     assert!(other.image(&name).is_none());
@@ -188,7 +189,7 @@ fn a_registry_with_logins_wants_the_right_one() {
 
     let error = pulled(&target.store, &name, &anonymous(), &Silent).unwrap_err();
     assert!(matches!(error, PullError::Unauthorized { login: false, source: None, .. }), "{error}");
-    assert!(error.hint().unwrap().ends_with(&format!("docker login {}", registry.name())));
+    assert!(error.hint().unwrap().ends_with(&format!("microagent registry login {}", registry.name())));
 
     let wrong = registry.docker_config("me", "wrong");
     let error = pulled(&target.store, &name, &with(wrong.path()), &Silent).unwrap_err();

@@ -33,7 +33,13 @@ impl Registry {
 
     /// One that speaks TLS.
     pub(crate) fn with_certificate(certificate: &Path, key: &Path) -> Self {
-        let tls = format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+        Self::with_tls(certificate, key, "")
+    }
+
+    /// One that speaks TLS as `more` says.
+    pub(crate) fn with_tls(certificate: &Path, key: &Path, more: &str) -> Self {
+        let (certificate, key) = (certificate.display(), key.display());
+        let tls = format!("  tls:\n    certificate: {certificate}\n    key: {key}\n{more}");
         Self::start(tempfile::tempdir().unwrap(), &tls)
     }
 

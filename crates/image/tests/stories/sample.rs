@@ -65,6 +65,14 @@ pub(crate) fn skopeo_copy(source: &str, destination: &str, options: &[&str]) {
         .args([source, destination]));
 }
 
+/// Podman with its storage in a directory of its own.
+pub(crate) fn podman(storage: &TempDir) -> Command {
+    let mut podman = tool("podman", "podman");
+    podman.arg("--root").arg(storage.path().join("root")).arg("--runroot").arg(storage.path().join("run"));
+    podman.args(["--storage-driver", "vfs"]);
+    podman
+}
+
 /// A command whose absence fails the test with what installs it.
 pub(crate) fn tool(name: &str, package: &str) -> Command {
     let paths = std::env::var_os("PATH").unwrap_or_default();

@@ -18,6 +18,7 @@ pub(crate) struct Request {
     pub(crate) from: usize,
     pub(crate) authorization: String,
     pub(crate) body: String,
+    pub(crate) body_length: usize,
 }
 
 /// What to answer.
@@ -32,6 +33,10 @@ pub(crate) enum Answer {
     /// A status, and bytes without an end.
     Endless(&'static str),
     Status(&'static str, &'static str),
+    /// A status and headers, and no body.
+    Headers(&'static str, Vec<(&'static str, String)>),
+    /// The end of the connection, before a word was said.
+    Nothing,
     /// A demand for a login, with this challenge.
     Challenge(String),
 }
@@ -96,7 +101,10 @@ fn read(stream: &TcpStream) -> Option<Request> {
             _ => {}
         }
     }
-    input.take(length).read_to_string(&mut request.body).ok()?;
+    let mut body = Vec::new();
+    input.take(length).read_to_end(&mut body).ok()?;
+    request.body_length = body.len();
+    request.body = String::from_utf8_lossy(&body).into_owned();
     Some(request)
 }
 
@@ -116,6 +124,12 @@ fn write(mut stream: &TcpStream, answer: Answer) -> std::io::Result<()> {
         Answer::Status(status, body) => {
             head(status, body.len()).and_then(|()| stream.write_all(body.as_bytes()))
         }
+        Answer::Headers(status, headers) => {
+            write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n")?;
+            headers.iter().try_for_each(|(name, value)| write!(stream, "{name}: {value}\r\n"))?;
+            write!(stream, "\r\n")
+        }
+        Answer::Nothing => Ok(()),
         Answer::Challenge(challenge) => {
             write!(
                 stream,
