@@ -8,6 +8,7 @@ mod debian;
 mod disk_use;
 mod endings;
 mod exit_codes;
+mod files;
 mod help;
 mod images;
 mod inside;

@@ -11,7 +11,7 @@ use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
 use template::{Budget, TemplateKey};
-use workspace::{Artifact, DiskSize, RestartPolicy, StopSignal};
+use workspace::{Artifact, DiskSize, RestartPolicy, StopSignal, Tmpfs};
 
 use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
@@ -302,6 +302,15 @@ pub(crate) struct WorkspaceArgs {
     /// A file or directory to fetch when the command has ended, or with `artifacts`
     #[arg(long, value_name = "NAME=/PATH[:HOST]", help_heading = "Workspace")]
     pub(crate) output: Vec<Artifact>,
+    /// A file system in the guest's memory, empty with each start
+    #[arg(long, value_name = "/PATH[:OPTIONS]", help_heading = "Files")]
+    pub(crate) tmpfs: Vec<Tmpfs>,
+    /// Let nothing change but what is in memory
+    #[arg(long, help_heading = "Files")]
+    pub(crate) read_only: bool,
+    /// Have a first process that ends with the command and waits for orphans (always so)
+    #[arg(long, help_heading = "Workspace")]
+    pub(crate) init: bool,
     /// Start the service again when it ends by itself: `no`, `on-failure[:NUMBER]`, `always`, `unless-stopped`
     #[arg(long, value_name = "POLICY", help_heading = "Workspace")]
     pub(crate) restart: Option<RestartPolicy>,

@@ -199,7 +199,11 @@ fn with_workspace(mut spec: WorkspaceSpec, args: &WorkspaceArgs) -> Result<Works
         spec.outputs.retain(|other| other.name != output.name);
         spec.outputs.push(output.clone());
     }
+    for tmpfs in &args.tmpfs {
+        spec.tmpfs.push(tmpfs.clone());
+    }
     Ok(WorkspaceSpec {
+        read_only: args.read_only || spec.read_only,
         hostname: args.hostname.clone().or(spec.hostname),
         restart: args.restart.unwrap_or(spec.restart),
         service_command: args.service_command.clone().or(spec.service_command),

@@ -191,6 +191,8 @@ fn request(global: &Global, home: &Home, args: RunArgs, image: Image) -> Result<
         timeout: args.timeout,
         stop_signal: service.stop_signal,
         outputs: args.workspace.output,
+        tmpfs: args.workspace.tmpfs,
+        read_only: args.workspace.read_only,
         grace: service.stop_timeout.unwrap_or(WorkspaceSpec::default().stop_timeout),
     })
 }

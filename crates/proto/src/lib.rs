@@ -24,12 +24,13 @@ pub use codec::{
     Decoder, Incoming, ProtocolError, decode_received, encode, encode_greeting, encode_received,
 };
 pub use message::{
-    Command, ExitStatus, Identity, Network, Outcome, OutputStream, ProcessId, Received, ReceivedFiles, Root,
-    SpawnFailure, SpawnFailureKind, Stdio, TerminalSize, ToGuest, ToHost, Transfer, Usage, Writable,
+    Arrangement, Command, ExitStatus, Identity, Network, Outcome, OutputStream, ProcessId, Received,
+    ReceivedFiles, Root, SpawnFailure, SpawnFailureKind, Stdio, TerminalSize, Tmpfs, ToGuest, ToHost,
+    Transfer, Usage, Writable,
 };
 
 /// The version that this release speaks; both sides must speak the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The name of the virtio-serial port that carries the protocol.
 pub const PORT_NAME: &str = "org.microagent.agent";

@@ -11,7 +11,7 @@ use engine::{
     Accelerator, ControlError, Durability, Ended, LaunchError, Tail, UnusableKvm, UserNetwork, VmSpec,
 };
 use kernel::Release;
-use proto::{Identity, Root, ToGuest, Writable};
+use proto::{Arrangement, Identity, Root, ToGuest, Writable};
 use template::TemplateKey;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -258,6 +258,7 @@ impl Booted {
         &self,
         hostname: &str,
         machine_id: [u8; 16],
+        arrangement: Arrangement,
     ) -> impl Future<Output = Result<(), BootError>> + use<> {
         let identity =
             Identity { hostname: hostname.to_owned(), machine_id, seed: random_bytes(), clock: now() };
@@ -269,6 +270,9 @@ impl Booted {
         if self.guest.ready == Ready::Nothing {
             let network = self.guest.network.map(in_guest);
             answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));
+        }
+        if arrangement != Arrangement::default() {
+            answers.push(self.agent.request(&ToGuest::Arrange(arrangement)));
         }
         async move {
             for answer in answers {
