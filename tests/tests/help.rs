@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 48] = [
+const VERBS: [&[&str]; 49] = [
     &[],
     &["run"],
     &["create"],
@@ -31,6 +31,7 @@ const VERBS: [&[&str]; 48] = [
     &["logs"],
     &["events"],
     &["quarantine"],
+    &["doctor"],
     &["df"],
     &["prune"],
     &["pull"],

@@ -6,6 +6,7 @@ mod completion;
 mod crowd;
 mod debian;
 mod disk_use;
+mod doctor;
 mod endings;
 mod exit_codes;
 mod files;

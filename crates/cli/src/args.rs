@@ -21,6 +21,7 @@ use crate::cp::CpArgs;
 use crate::create::CreateArgs;
 use crate::delete::{DeleteArgs, RenameArgs};
 use crate::disk_verbs::PruneArgs;
+use crate::doctor::DoctorArgs;
 use crate::end::{KillArgs, NamesArgs, StopArgs};
 use crate::events::EventsArgs;
 use crate::exec::ExecArgs;
@@ -150,6 +151,8 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Freeze a workspace, cut it off, and fence it
     Quarantine(QuarantineArgs),
+    /// Check this host
+    Doctor(DoctorArgs),
     /// Show what is kept, and what it takes of the disk
     Df,
     /// Remove what nobody needs any more

@@ -18,6 +18,7 @@ mod cp;
 mod create;
 mod delete;
 mod disk_verbs;
+mod doctor;
 mod end;
 mod events;
 mod exec;
@@ -97,6 +98,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),
         Verb::Supervise { name } => supervise::supervise(&global, name),
+        Verb::Doctor(_) => doctor::doctor(&global),
         Verb::Df => disk_verbs::df(&global),
         Verb::Prune(prune) => disk_verbs::prune(&global, &prune),
         Verb::Pull(pull) | Verb::Image(ImageVerb::Pull(pull)) => pull::pull(&global, &pull),

@@ -1,7 +1,7 @@
 //! Data to standard output, talk to standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing happens")]
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -91,6 +91,31 @@ pub(crate) fn version(format: Format) -> Exit {
         Format::Text => data(&format!("microagent {version}")),
     }
     Exit::Success
+}
+
+/// How something went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+/// A mark before a line of data. Colour only stresses what the mark says, and only for people.
+pub(crate) fn mark(mark: Mark) -> String {
+    let (sign, colour) = match mark {
+        Mark::Good => ('✓', 32),
+        Mark::Doubtful => ('⚠', 33),
+        Mark::Bad => ('✗', 31),
+    };
+    if wants_colour() { format!("\x1b[{colour}m{sign}\x1b[0m") } else { sign.to_string() }
+}
+
+/// Whether standard output is a terminal whose user has nothing against colours (no-color.org).
+fn wants_colour() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    !is_set("NO_COLOR") && !is_dumb && std::io::stdout().is_terminal()
 }
 
 /// The text with its control characters escaped.
