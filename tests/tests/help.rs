@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use microagent_tests::World;
 
-const VERBS: [&[&str]; 49] = [
+const VERBS: [&[&str]; 50] = [
     &[],
     &["run"],
     &["create"],
@@ -54,6 +54,7 @@ const VERBS: [&[&str]; 49] = [
     &["perf", "boot"],
     &["perf", "density"],
     &["completion"],
+    &["help"],
 ];
 
 #[test]
@@ -72,7 +73,7 @@ fn the_whole_reference() {
 #[test]
 fn mistakes_are_answered_with_advice() {
     let world = World::shared();
-    let mistakes: [&[&str]; 14] = [
+    let mistakes: [&[&str]; 20] = [
         &["rum"],
         &["run"],
         &["run", "--memroy", "1g", "busybox"],
@@ -87,6 +88,12 @@ fn mistakes_are_answered_with_advice() {
         &["run", "--pull", "never", "nosuch", "true"],
         &["run", "Not A Reference", "true"],
         &["kernel", "use", "0.1.2-nosuch"],
+        &["run", "--privileged", "-it", "busybox", "sh"],
+        &["run", "-v", "/srv/site:/site", "busybox"],
+        &["run", "--frobnicate", "busybox"],
+        &["build", "-t", "app:1", "."],
+        &["ps", "--format", "{{.Names}}"],
+        &["create", "busybox"],
     ];
     let mut shown = String::new();
     for mistake in mistakes {

@@ -67,7 +67,9 @@ pub(crate) struct CreateArgs {
 
 /// What `create --json` prints; a contract.
 #[derive(Serialize)]
-struct Created<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Created<'a> {
+    #[cfg_attr(test, schemars(with = "String"))]
     name: &'a Name,
 }
 

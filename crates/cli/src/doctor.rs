@@ -24,14 +24,16 @@ pub(crate) struct DoctorArgs {}
 
 /// What `doctor --json` prints; a contract.
 #[derive(Debug, Serialize)]
-struct Report {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Report {
     usable: bool,
     checks: Vec<Check>,
 }
 
 /// One thing that was tried.
 #[derive(Debug, Serialize)]
-struct Check {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Check {
     name: &'static str,
     verdict: Verdict,
     found: String,
@@ -41,7 +43,8 @@ struct Check {
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) enum Verdict {
     /// All is well.
     Ok,
     /// It works, and could be better.
