@@ -20,6 +20,7 @@ mod machine;
 mod monitor;
 mod network;
 mod ordinary_user;
+mod packaging;
 mod perf;
 mod schemas;
 mod signals;
