@@ -13,12 +13,13 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 binary := $(or $(CARGO_TARGET_DIR),target)/release/microagent
 bindir := $(DESTDIR)$(PREFIX)/bin
+mandir := $(DESTDIR)$(PREFIX)/share/man/man1
 completions := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/microagent \
 	$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_microagent \
 	$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/microagent.fish
 shells := bash zsh fish
 
-.PHONY: help demo build test lint fmt bench fuzz install uninstall clean test-packages
+.PHONY: help demo build test lint fmt bench fuzz package install uninstall clean test-packages
 
 help: ## Print this
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,7 +58,10 @@ bench: ## Time runs and the conversion of an image against other tools
 fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
 	@scripts/fuzz $(FUZZ_SECONDS)
 
-install: ## Install what `make build` built, with completions, under PREFIX (/usr/local)
+package: build ## Make a tarball and a Debian package of what `make build` builds
+	@scripts/package $(binary)
+
+install: ## Install what `make build` built, with completions and manual pages, under PREFIX (/usr/local)
 	@test -x $(binary) || { echo 'not built yet: run `make build` first' >&2; exit 1; }
 	install -D -m 0755 $(binary) $(bindir)/microagent
 	@set -- $(completions); for shell in $(shells); do \
@@ -65,9 +69,11 @@ install: ## Install what `make build` built, with completions, under PREFIX (/us
 		$(binary) completion "$$shell" >"$$1"; \
 		echo "$$1"; shift; \
 	done
+	install -d $(mandir)
+	$(binary) man $(mandir)
 
 uninstall: ## Remove what `make install` installed
-	rm -f $(bindir)/microagent $(completions)
+	rm -f $(bindir)/microagent $(completions) $(mandir)/microagent.1 $(mandir)/microagent-*.1
 
 clean: ## Remove what was built; the state of microagent stays
 	cargo clean

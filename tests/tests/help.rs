@@ -38,6 +38,7 @@ const VERBS: &[&[&str]] = &[
     &["logs"],
     &["events"],
     &["quarantine"],
+    &["doctor"],
     &["df"],
     &["prune"],
     &["pull"],
@@ -72,13 +73,14 @@ const VERBS: &[&[&str]] = &[
     &["perf", "boot"],
     &["perf", "density"],
     &["completion"],
+    &["help"],
 ];
 
 #[test]
 fn the_whole_reference() {
     let world = World::fresh();
     let mut reference = String::new();
-    for verb in VERBS {
+    for &verb in VERBS {
         let shown = world.microagent(verb).args(["--help"]).env("COLUMNS", "100").outcome().success();
         let words = [&["microagent"], verb, &["--help"]].concat().join(" ");
         writeln!(reference, "$ {words}\n{shown}").unwrap();
@@ -90,7 +92,7 @@ fn the_whole_reference() {
 #[test]
 fn mistakes_are_answered_with_advice() {
     let world = World::shared();
-    let mistakes: [&[&str]; 14] = [
+    let mistakes: [&[&str]; 20] = [
         &["rum"],
         &["run"],
         &["run", "--memroy", "1g", "busybox"],
@@ -105,6 +107,12 @@ fn mistakes_are_answered_with_advice() {
         &["run", "--pull", "never", "nosuch", "true"],
         &["run", "Not A Reference", "true"],
         &["kernel", "use", "0.1.2-nosuch"],
+        &["run", "--privileged", "-it", "busybox", "sh"],
+        &["run", "-v", "/srv/site:/site", "busybox"],
+        &["run", "--frobnicate", "busybox"],
+        &["build", "-t", "app:1", "."],
+        &["ps", "--format", "{{.Names}}"],
+        &["create", "busybox"],
     ];
     let mut shown = String::new();
     for mistake in mistakes {

@@ -104,7 +104,7 @@ fn a_volume_survives_kills_and_is_repaired_when_it_is_read() {
         let line = format!("echo {round} >> /data/rounds && sync");
         world.microagent(["exec", "box", "sh", "-c", &line]).outcome().success();
         world.microagent(["kill", "box"]).outcome().success();
-        let wanted = (0..=round).map(|number| format!("{number}\n")).collect::<String>();
+        let wanted = &"0\n1\n2\n"[..2 * (round + 1)];
         assert_eq!(run(&world, &["data:/d:ro"], "cat /d/rounds").success(), wanted);
         assert_sound(&volume_disk(&world, "data"));
         world.microagent(["start", "box"]).outcome().success();

@@ -11,7 +11,7 @@ use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
 use template::{Budget, TemplateKey};
-use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal};
+use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal, Tmpfs};
 
 use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
@@ -21,9 +21,11 @@ use crate::cp::CpArgs;
 use crate::create::CreateArgs;
 use crate::delete::{DeleteArgs, RenameArgs};
 use crate::disk_verbs::PruneArgs;
+use crate::doctor::DoctorArgs;
 use crate::end::{KillArgs, NamesArgs, StopArgs};
 use crate::events::EventsArgs;
 use crate::exec::ExecArgs;
+use crate::help::HelpArgs;
 use crate::image_verbs::delete::DeleteImagesArgs;
 use crate::image_verbs::import::ImportArgs;
 use crate::image_verbs::save::SaveArgs;
@@ -44,7 +46,18 @@ use crate::volume_verbs::VolumeVerb;
 
 /// Run any OCI image in a microVM of its own, as you would run a container
 #[derive(Debug, Parser)]
-#[command(name = "microagent", bin_name = "microagent", version, max_term_width = 100)]
+#[command(
+    name = "microagent",
+    bin_name = "microagent",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  microagent run debian:12 uname -a       # a command in a machine of its own
+  microagent run -d --name web nginx      # a workspace, which keeps its disk
+  microagent doctor                       # what this host can do
+  microagent help docker                  # what differs from Docker"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -111,28 +124,47 @@ pub(crate) enum Verb {
     /// Start workspaces
     Start(StartArgs),
     /// End workspaces cleanly, or fail
+    #[command(after_help = "Example:
+  microagent halt web db")]
     Halt(NamesArgs),
     /// Ask workspaces to end, and wait
     Stop(StopArgs),
     /// End workspaces at once
     Kill(KillArgs),
     /// Halt workspaces and start them again
+    #[command(after_help = "Example:
+  microagent restart web")]
     Restart(StartArgs),
     /// Freeze workspaces
+    #[command(after_help = "Example:
+  microagent pause web")]
     Pause(NamesArgs),
     /// Let frozen workspaces run again
-    #[command(alias = "unpause")]
+    #[command(
+        alias = "unpause",
+        after_help = "Example:
+  microagent resume web"
+    )]
     Resume(NamesArgs),
     /// Wait until workspaces end, and print their exit codes
+    #[command(after_help = "Example:
+  microagent wait web")]
     Wait(NamesArgs),
     /// Give a workspace another name
+    #[command(after_help = "Example:
+  microagent rename web shop")]
     Rename(RenameArgs),
     /// Make a copy of a workspace that is at rest
     Clone(CloneArgs),
     /// Give a workspace that is at rest a larger disk
     Resize(ResizeArgs),
     /// Disks that outlive workspaces
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  microagent volume create data --size 20g
+  microagent run -v data:/data busybox ls /data"
+    )]
     Volume(VolumeVerb),
     /// Delete workspaces and their disks
     #[command(alias = "rm")]
@@ -161,11 +193,18 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     /// Freeze a workspace, cut it off, and fence it
     Quarantine(QuarantineArgs),
+    /// Check this host
+    Doctor(DoctorArgs),
     /// Show what is kept, and what it takes of the disk
+    #[command(after_help = "Example:
+  microagent df")]
     Df,
     /// Remove what nobody needs any more
     Prune(PruneArgs),
     /// Fetch an image from a registry
+    #[command(after_help = "Examples:
+  microagent pull debian:12
+  microagent pull --platform linux/amd64 ghcr.io/owner/name@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
     Pull(PullArgs),
     /// Put an image into a registry
     Push(PushArgs),
@@ -176,30 +215,70 @@ pub(crate) enum Verb {
     /// Make an image of a root file system
     Import(ImportArgs),
     /// List images
+    #[command(after_help = "Examples:
+  microagent images
+  microagent --json images")]
     Images(ListArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Delete images, or names of images
     Rmi(DeleteImagesArgs),
     /// Manage images
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  microagent image list
+  microagent image pull debian:12"
+    )]
     Image(ImageVerb),
     /// Log in to registries
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  microagent registry login -u me registry.example.org
+  microagent registry list"
+    )]
     Registry(RegistryVerb),
     /// Manage guest kernels
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  microagent kernel install
+  microagent kernel list"
+    )]
     Kernel(KernelVerb),
     /// Manage templates: booted machines from which runs start
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  microagent template list
+  microagent template warm debian:12"
+    )]
     Template(TemplateVerb),
     /// Measure on this host
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:
+  microagent perf run --image busybox"
+    )]
     Perf(PerfVerb),
     /// Print a shell's completion script
+    #[command(after_help = "Example:
+  microagent completion bash >~/.local/share/bash-completion/completions/microagent")]
     Completion(CompletionArgs),
     /// Print the version
+    #[command(after_help = "Examples:
+  microagent version
+  microagent --json version")]
     Version,
+    /// Explain a command, or what differs from Docker
+    Help(HelpArgs),
+    /// Write a manual page for each command into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory, which must be there
+        directory: PathBuf,
+    },
     /// Be the process that a running workspace has
     #[command(hide = true)]
     Supervise {
@@ -319,6 +398,15 @@ pub(crate) struct WorkspaceArgs {
     /// A file or directory to fetch when the command has ended, or with `artifacts`
     #[arg(long, value_name = "NAME=/PATH[:HOST]", help_heading = "Workspace")]
     pub(crate) output: Vec<Artifact>,
+    /// A file system in the guest's memory, empty with each start
+    #[arg(long, value_name = "/PATH[:OPTIONS]", help_heading = "Files")]
+    pub(crate) tmpfs: Vec<Tmpfs>,
+    /// Let nothing change but what is in memory
+    #[arg(long, help_heading = "Files")]
+    pub(crate) read_only: bool,
+    /// Have a first process that ends with the command and waits for orphans (always so)
+    #[arg(long, help_heading = "Workspace")]
+    pub(crate) init: bool,
     /// Start the service again when it ends by itself: `no`, `on-failure[:NUMBER]`, `always`, `unless-stopped`
     #[arg(long, value_name = "POLICY", help_heading = "Workspace")]
     pub(crate) restart: Option<RestartPolicy>,
@@ -355,7 +443,7 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "NUMBER", value_parser = parse_cpus, help_heading = "Machine")]
     pub(crate) cpus: Option<u32>,
     /// The network: `user` reaches out, `isolated` has none [default: user]
-    #[arg(long, value_enum, help_heading = "Machine")]
+    #[arg(long, alias = "net", value_enum, help_heading = "Machine")]
     pub(crate) network: Option<NetworkChoice>,
     /// What runs the guest's code: `auto`, `kvm` or `tcg` [default: auto]
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
@@ -396,7 +484,7 @@ pub(crate) enum PullPolicy {
 #[command(after_help = "Examples:
   microagent pull debian:12
   microagent pull --platform linux/arm64 registry.example.com/team/app:1
-  microagent pull --require-digest debian@sha256:…")]
+  microagent pull --require-digest debian@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
 pub(crate) struct PullArgs {
     /// The image, as Docker names it
     #[arg(value_name = "IMAGE")]
@@ -412,11 +500,21 @@ pub(crate) struct PullArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KernelVerb {
     /// Install a guest kernel; from the distribution if nothing else is said
+    #[command(after_help = "Examples:
+  microagent kernel install                       # the distribution's, fetched with apt
+  microagent kernel install --from-host
+  microagent kernel install --vmlinuz vmlinuz --modules modules/6.1.0")]
     Install(KernelInstallArgs),
     /// List guest kernels
-    #[command(alias = "ls")]
+    #[command(
+        alias = "ls",
+        after_help = "Example:
+  microagent kernel list"
+    )]
     List,
     /// Choose the guest kernel that `run` boots
+    #[command(after_help = "Example:
+  microagent kernel use 6.1.0-56-cloud-amd64")]
     Use {
         /// Its release, as `kernel list` shows it
         release: Release,
@@ -449,7 +547,11 @@ pub(crate) struct KernelInstallArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TemplateVerb {
     /// List templates, the most recently used first
-    #[command(alias = "ls")]
+    #[command(
+        alias = "ls",
+        after_help = "Example:
+  microagent template list"
+    )]
     List,
     /// Make a template now, and not after the first start
     Warm(WarmArgs),
@@ -457,13 +559,20 @@ pub(crate) enum TemplateVerb {
     #[command(hide = true)]
     Spare(WarmArgs),
     /// Delete templates; runs that started from them go on
-    #[command(alias = "rm")]
+    #[command(
+        alias = "rm",
+        after_help = "Example:
+  microagent template delete 2843192b4dc1a53fa7e84e591cb1a4f0"
+    )]
     Delete {
         /// Their keys, as `template list` shows them
         #[arg(required = true)]
         keys: Vec<TemplateKey>,
     },
     /// Delete the least recently used templates that exceed the budget
+    #[command(after_help = "Examples:
+  microagent template prune
+  microagent template prune --all")]
     Prune {
         /// Delete all
         #[arg(short, long)]
@@ -480,7 +589,7 @@ pub(crate) enum TemplateVerb {
   microagent template warm --memory 2g              # for starts of workspaces")]
 pub(crate) struct WarmArgs {
     /// The image, which must be in the store; none for the template that workspaces of any image start from
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = images())]
     pub(crate) image: Option<Reference>,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
@@ -552,6 +661,34 @@ mod tests {
         let Verb::Run(run) = args.verb else { panic!("run") };
         assert!(run.interactive && !run.tty && !run.rm);
         assert_eq!(run.command, ["ls", "-t", "--rm"]);
+    }
+
+    /// All commands that are shown, with the words that name each.
+    fn all(command: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
+        found.push((words.to_owned(), command.clone()));
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            all(below, &format!("{words} {}", below.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn each_command_has_examples_that_work() {
+        let mut found = Vec::new();
+        all(&Args::command(), "microagent", &mut found);
+        for (name, command) in found {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines = help.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>();
+            assert!(!lines.is_empty(), "`{name}` has no example");
+            for line in lines {
+                let ours =
+                    line.split(" #").next().unwrap().split('|').find(|part| part.contains("microagent "));
+                let ours = ours.unwrap_or_else(|| panic!("{line}"));
+                let ours = &ours[ours.find("microagent ").unwrap()..];
+                let words = crate::docker::words(ours.split(" >").next().unwrap().trim());
+                let taken = Args::try_parse_from(words);
+                assert!(taken.as_ref().err().is_none_or(|error| !error.use_stderr()), "{line}: {taken:?}");
+            }
+        }
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub(crate) struct ArtifactsArgs {
 
 /// An entry of `artifacts --json`; a contract.
 #[derive(Serialize)]
-struct Entry {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Entry {
     name: String,
     /// In the guest.
     path: String,

@@ -54,7 +54,8 @@ pub(crate) struct CpArgs {
 
 /// What `cp --json` prints; a contract.
 #[derive(Serialize)]
-struct Done {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Done {
     /// Files of whatever kind.
     entries: u64,
     /// Bytes of data.

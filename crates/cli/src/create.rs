@@ -67,7 +67,9 @@ pub(crate) struct CreateArgs {
 
 /// What `create --json` prints; a contract.
 #[derive(Serialize)]
-struct Created<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Created<'a> {
+    #[cfg_attr(test, schemars(with = "String"))]
     name: &'a Name,
 }
 
@@ -206,7 +208,11 @@ fn with_workspace(mut spec: WorkspaceSpec, args: &WorkspaceArgs) -> Result<Works
         spec.volumes.retain(|other| other.place != mount.place);
         spec.volumes.push(mount);
     }
+    for tmpfs in &args.tmpfs {
+        spec.tmpfs.push(tmpfs.clone());
+    }
     Ok(WorkspaceSpec {
+        read_only: args.read_only || spec.read_only,
         hostname: args.hostname.clone().or(spec.hostname),
         restart: args.restart.unwrap_or(spec.restart),
         service_command: args.service_command.clone().or(spec.service_command),

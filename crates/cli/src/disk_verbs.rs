@@ -38,7 +38,8 @@ pub(crate) struct PruneArgs {
 
 /// An entry of `df --json`; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Used {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Used {
     kind: &'static str,
     count: Option<usize>,
     allocated: u64,
@@ -47,13 +48,15 @@ struct Used {
 
 /// What `prune --json` prints; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Pruned {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Pruned {
     removed: Vec<Removed>,
     freed: u64,
 }
 
 #[derive(Serialize)]
-struct Removed {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Removed {
     kind: &'static str,
     name: String,
     allocated: u64,

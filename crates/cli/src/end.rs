@@ -55,7 +55,9 @@ pub(crate) struct KillArgs {
 
 /// What `wait --json` prints of each workspace; a contract.
 #[derive(Serialize)]
-struct Waited {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Waited {
+    #[cfg_attr(test, schemars(with = "String"))]
     name: Name,
     exit_code: Option<u8>,
     signal: Option<u8>,

@@ -72,7 +72,9 @@ pub(crate) struct ExecArgs {
 
 /// What `exec --json` prints; a contract.
 #[derive(Serialize)]
-struct Document {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
+    #[cfg_attr(test, schemars(with = "String"))]
     status: ExecStatus,
     exit_code: Option<u8>,
     signal: Option<u8>,
@@ -86,7 +88,9 @@ struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     stderr_encoding: Option<&'static str>,
     stderr_truncated: bool,
+    #[cfg_attr(test, schemars(with = "String"))]
     started_at: Timestamp,
+    #[cfg_attr(test, schemars(with = "String"))]
     finished_at: Timestamp,
     duration_ms: u64,
 }

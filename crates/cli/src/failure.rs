@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory};
 use serde::Serialize;
 use workspace::WorkspaceError;
@@ -21,12 +22,14 @@ pub(crate) struct Failure {
 
 /// The error document of `--json`; a contract.
 #[derive(Serialize)]
-struct Document<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document<'a> {
     error: Body<'a>,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Body<'a> {
     kind: &'a str,
     message: &'a str,
     hint: Option<&'a str>,
@@ -52,6 +55,11 @@ impl Failure {
     /// What was asked for makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { kind: "usage", message: message.into(), hint: None, exit: Exit::Usage }
+    }
+
+    /// What was asked for exists elsewhere, and not here.
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self { kind: "unsupported", ..Self::usage(message) }
     }
 
     /// With advice.
@@ -87,6 +95,18 @@ impl Failure {
     pub(crate) fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
         self.hint.get_or_insert_with(hint);
         self
+    }
+
+    /// What failed.
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do next.
+    #[cfg(test)]
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// With another exit code.
@@ -131,7 +151,9 @@ pub(crate) fn print(failure: &Failure, format: Format) -> Exit {
             crate::output::talk(&document);
         }
         Format::Text => {
-            crate::output::talk(&format!("microagent: {}", failure.message));
+            for line in failure.message.lines() {
+                crate::output::talk(&format!("microagent: {line}"));
+            }
             if let Some(hint) = &failure.hint {
                 crate::output::talk(&format!("hint: {hint}"));
             }
@@ -141,21 +163,36 @@ pub(crate) fn print(failure: &Failure, format: Format) -> Exit {
 }
 
 /// Prints what clap has to say: help and version to standard output, mistakes to standard error.
-pub(crate) fn usage(error: &clap::Error) -> Exit {
+///
+/// `words` are those that were typed behind the program's name.
+pub(crate) fn usage(error: &clap::Error, words: &[String]) -> Exit {
     if !error.use_stderr() {
         // A broken standard stream leaves nobody to tell.
         let _ = error.print();
         return Exit::Success;
     }
-    let typed = Args::command().ignore_errors(true).try_get_matches().unwrap_or_default();
+    let program = std::iter::once("microagent".to_owned());
+    let typed = Args::command().ignore_errors(true);
+    let typed = typed.try_get_matches_from(program.chain(words.iter().cloned())).unwrap_or_default();
     // A mistake in `run` or `exec` looks like any other failure of theirs to whoever called it.
     let exit =
         if matches!(typed.subcommand_name(), Some("run" | "exec")) { Exit::RunFailed } else { Exit::Usage };
-    if Format::wanted(has_json(&typed)) == Format::Json {
+    let format = Format::wanted(has_json(&typed));
+    if let Some(answer) = answer(error.kind(), words) {
+        return print(&answer.exit(exit), format);
+    }
+    if format == Format::Json {
         return print(&mistake(&error.render().to_string()).exit(exit), Format::Json);
     }
     let _ = error.print();
     exit
+}
+
+/// The answer to what Docker users type and this program has not.
+fn answer(kind: ErrorKind, words: &[String]) -> Option<Failure> {
+    let mut root = Args::command();
+    root.build();
+    crate::docker::answer(&root, words, kind)
 }
 
 fn has_json(typed: &ArgMatches) -> bool {

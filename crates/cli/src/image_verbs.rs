@@ -106,14 +106,16 @@ pub(crate) struct ListArgs {
 
 /// An entry of `load --json`; a contract.
 #[derive(Serialize)]
-struct LoadedImage {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LoadedImage {
     names: Vec<String>,
     digest: String,
 }
 
 /// An entry of `image list --json`; a contract.
 #[derive(Serialize)]
-struct ListedImage {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ListedImage {
     image: String,
     digest: String,
     id: Option<String>,

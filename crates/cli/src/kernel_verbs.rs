@@ -12,10 +12,12 @@ use crate::pull::open_home;
 
 /// An entry of `kernel list --json`; a contract.
 #[derive(Serialize)]
-struct ListedKernel {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ListedKernel {
     release: String,
     default: bool,
     source: String,
+    #[cfg_attr(test, schemars(with = "String"))]
     installed_at: jiff::Timestamp,
     size: u64,
 }

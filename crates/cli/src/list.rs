@@ -85,12 +85,18 @@ fn takes(filters: &[Filter], status: &Status) -> bool {
 
 /// An entry of `ps --json` and `list --json`; a contract.
 #[derive(Serialize)]
-struct Listed {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Listed {
+    #[cfg_attr(test, schemars(with = "String"))]
     name: Name,
     image: String,
+    #[cfg_attr(test, schemars(with = "String"))]
     state: State,
+    #[cfg_attr(test, schemars(with = "String"))]
     since: Timestamp,
+    #[cfg_attr(test, schemars(with = "String"))]
     created_at: Timestamp,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     health: Option<Health>,
     ports: Vec<String>,
     cpu_percent: Option<f64>,

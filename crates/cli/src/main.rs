@@ -18,15 +18,19 @@ mod cp;
 mod create;
 mod delete;
 mod disk_verbs;
+mod docker;
+mod doctor;
 mod end;
 mod events;
 mod exec;
 mod exit;
 mod failure;
+mod help;
 mod image_verbs;
 mod kernel_verbs;
 mod list;
 mod logs;
+mod man;
 mod output;
 mod perf;
 mod progress;
@@ -37,6 +41,8 @@ mod question;
 mod registry_verbs;
 mod resize;
 mod run;
+#[cfg(test)]
+mod schemas;
 mod signals;
 mod standard_streams;
 mod start;
@@ -62,7 +68,7 @@ fn main() -> ExitCode {
     completion::answer();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return failure::usage(&error).into(),
+        Err(error) => return failure::usage(&error, &words()).into(),
     };
     start_log(args.global.verbose);
     let format = args.global.format();
@@ -71,6 +77,11 @@ fn main() -> ExitCode {
         Err(failure) => failure::print(&failure, format),
     };
     exit.into()
+}
+
+/// What was typed behind the program's name.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn dispatch(args: Args) -> Result<Exit, Failure> {
@@ -103,6 +114,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),
         Verb::Supervise { name } => supervise::supervise(&global, name),
+        Verb::Doctor(_) => doctor::doctor(&global),
         Verb::Df => disk_verbs::df(&global),
         Verb::Prune(prune) => disk_verbs::prune(&global, &prune),
         Verb::Pull(pull) | Verb::Image(ImageVerb::Pull(pull)) => pull::pull(&global, &pull),
@@ -126,6 +138,8 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Template(template) => template_verbs::template(&global, template),
         Verb::Perf(perf) => perf::perf(&global, &perf),
         Verb::Completion(completion) => completion::print(&completion),
+        Verb::Help(topic) => Ok(help::help(&topic)),
+        Verb::Man { directory } => man::write(&directory),
         Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),
     }

@@ -1,7 +1,7 @@
 //! Data to standard output, talk to standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing happens")]
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -69,28 +69,85 @@ pub(crate) fn try_table<const N: usize>(headings: [&str; N], rows: &[[String; N]
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([headings[column].len()]).max().unwrap_or(0)
     };
-    let widths: [usize; N] = std::array::from_fn(width);
+    let mut widths: [usize; N] = std::array::from_fn(width);
+    if let Some(columns) = terminal_columns() {
+        fit(&mut widths, columns);
+    }
     let line = |cells: &[String; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{:<width$}", cut(cell, width)));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     try_data(&line(&headings.map(str::to_owned))) && rows.iter().all(|row| try_data(&line(row)))
 }
 
+/// How many characters a line of standard output has, if it is a terminal.
+fn terminal_columns() -> Option<usize> {
+    let out = std::io::stdout();
+    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten()?;
+    (size.ws_col > 0).then(|| usize::from(size.ws_col))
+}
+
+/// Takes from the widest columns until a line fits, or all are narrow.
+fn fit(widths: &mut [usize], columns: usize) {
+    const NARROW: usize = 8;
+    let gaps = 2 * widths.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > columns {
+        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROW) else { return };
+        *widest -= 1;
+    }
+}
+
+/// The text in so many characters; a mark stands for what is left out.
+fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    if text.chars().count() <= width {
+        return text.into();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…").into()
+}
+
 /// What `version --json` prints; a contract.
 #[derive(Serialize)]
-struct Version {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Version {
     version: &'static str,
+    commit: Option<&'static str>,
 }
 
 /// Writes this program's version.
 pub(crate) fn version(format: Format) -> Exit {
-    let version = env!("CARGO_PKG_VERSION");
-    match format {
-        Format::Json => json(&Version { version }),
-        Format::Text => data(&format!("microagent {version}")),
+    let version = Version { version: env!("CARGO_PKG_VERSION"), commit: option_env!("MICROAGENT_COMMIT") };
+    match (format, version.commit) {
+        (Format::Json, _) => json(&version),
+        (Format::Text, Some(commit)) => data(&format!("microagent {} ({commit})", version.version)),
+        (Format::Text, None) => data(&format!("microagent {}", version.version)),
     }
     Exit::Success
+}
+
+/// How something went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+/// A mark before a line of data. Colour only stresses what the mark says, and only for people.
+pub(crate) fn mark(mark: Mark) -> String {
+    let (sign, colour) = match mark {
+        Mark::Good => ('✓', 32),
+        Mark::Doubtful => ('⚠', 33),
+        Mark::Bad => ('✗', 31),
+    };
+    if wants_colour() { format!("\x1b[{colour}m{sign}\x1b[0m") } else { sign.to_string() }
+}
+
+/// Whether standard output is a terminal whose user has nothing against colours (no-color.org).
+fn wants_colour() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    !is_set("NO_COLOR") && !is_dumb && std::io::stdout().is_terminal()
 }
 
 /// The text with its control characters escaped.
@@ -121,6 +178,18 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_table_fits_by_what_its_widest_columns_give() {
+        let mut widths = [10, 60, 30, 5];
+        super::fit(&mut widths, 80);
+        assert_eq!(widths.iter().sum::<usize>() + 6, 80);
+        assert_eq!((widths[0], widths[3]), (10, 5), "{widths:?}");
+        let mut narrow = [8, 8, 8];
+        super::fit(&mut narrow, 10);
+        assert_eq!(narrow, [8, 8, 8], "a column of dots tells nothing");
+        assert_eq!((super::cut("images", 6), super::cut("images", 4)), ("images".into(), "ima…".into()));
+    }
+
     #[test]
     fn sizes_are_decimal_like_dockers() {
         assert_eq!(super::size(999), "999 B");

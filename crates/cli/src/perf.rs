@@ -18,7 +18,9 @@ use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::pull::open_home;
-use report::Report;
+#[cfg(test)]
+pub(crate) use density::Density;
+pub(crate) use report::Report;
 use sample::{Caller, Sample};
 
 /// Calls that are made before the clock counts.
@@ -27,6 +29,8 @@ const WARM_UPS: u32 = 2;
 #[derive(Debug, Subcommand)]
 pub(crate) enum PerfVerb {
     /// A whole `run` of `true`, from its call to its end
+    #[command(after_help = "Example:
+  microagent perf run --image busybox --samples 20")]
     Run {
         #[command(flatten)]
         samples: SampleArgs,
@@ -35,6 +39,8 @@ pub(crate) enum PerfVerb {
         cold: bool,
     },
     /// A `start` of a halted workspace, until its service runs
+    #[command(after_help = "Example:
+  microagent perf start --cold")]
     Start {
         #[command(flatten)]
         samples: SampleArgs,
@@ -43,11 +49,15 @@ pub(crate) enum PerfVerb {
         cold: bool,
     },
     /// An `exec` of `true` in a workspace that runs
+    #[command(after_help = "Example:
+  microagent perf exec --samples 50")]
     Exec {
         #[command(flatten)]
         samples: SampleArgs,
     },
     /// A copy of a file into a workspace that runs, or out of it
+    #[command(after_help = "Example:
+  microagent perf copy --size 256m --out")]
     Copy {
         #[command(flatten)]
         samples: SampleArgs,
@@ -59,11 +69,15 @@ pub(crate) enum PerfVerb {
         out: bool,
     },
     /// A boot without a template, until the guest's agent answers
+    #[command(after_help = "Example:
+  microagent perf boot --samples 5")]
     Boot {
         #[command(flatten)]
         samples: SampleArgs,
     },
     /// The memory that idle machines of one image take, shared pages divided among them
+    #[command(after_help = "Example:
+  microagent perf density --machines 4")]
     Density {
         /// The image, which must be in the store; the first there is if absent
         #[arg(long, value_name = "IMAGE")]

@@ -11,7 +11,8 @@ use crate::progress::LayerBars;
 
 /// What `pull --json` prints; a contract.
 #[derive(Serialize)]
-struct Pulled {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Pulled {
     image: String,
     digest: String,
     platform: String,

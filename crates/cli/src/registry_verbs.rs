@@ -23,7 +23,11 @@ pub(crate) enum RegistryVerb {
     /// Forget the login of a registry
     Logout(LogoutArgs),
     /// List the registries that there are logins for
-    #[command(alias = "ls")]
+    #[command(
+        alias = "ls",
+        after_help = "Example:
+  microagent registry list"
+    )]
     List,
 }
 

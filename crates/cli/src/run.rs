@@ -200,6 +200,8 @@ fn request(
         stop_signal: service.stop_signal,
         outputs: args.workspace.output,
         volumes: args.workspace.volume,
+        tmpfs: args.workspace.tmpfs,
+        read_only: args.workspace.read_only,
         grace: service.stop_timeout.unwrap_or(WorkspaceSpec::default().stop_timeout),
     })
 }

@@ -40,8 +40,11 @@ pub(crate) struct StatsArgs {
 
 /// An entry of `stats --json`; a contract. Without --no-stream, each look is a line of its own.
 #[derive(Debug, Serialize)]
-struct Entry {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Entry {
+    #[cfg_attr(test, schemars(with = "String"))]
     name: Name,
+    #[cfg_attr(test, schemars(with = "String"))]
     state: workspace::State,
     /// In percent of one processor of the host, since the last look.
     cpu_percent: Option<f64>,

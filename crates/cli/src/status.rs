@@ -35,11 +35,17 @@ pub(crate) struct StatusArgs {
 
 /// An entry of `status --json`; a contract.
 #[derive(Serialize)]
-struct Document {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
+    #[cfg_attr(test, schemars(with = "String"))]
     name: Name,
+    #[cfg_attr(test, schemars(with = "String"))]
     id: MachineId,
+    #[cfg_attr(test, schemars(with = "String"))]
     state: State,
+    #[cfg_attr(test, schemars(with = "String"))]
     since: Timestamp,
+    #[cfg_attr(test, schemars(with = "String"))]
     created_at: Timestamp,
     image: String,
     image_digest: String,
@@ -47,11 +53,15 @@ struct Document {
     machine_pid: Option<u32>,
     acceleration: Option<String>,
     template: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     health: Option<Health>,
     trouble: Option<String>,
     restarts: u32,
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     boot: Option<BootRecord>,
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     last_end: Option<EndRecord>,
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     quarantine: Option<Quarantine>,
     cpu_percent: Option<f64>,
     memory: Option<u64>,
@@ -59,13 +69,16 @@ struct Document {
     guest_memory: Option<u64>,
     disk: Disk,
     network: Connected,
+    #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
     service: Service,
+    #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
     spec: WorkspaceSpec,
 }
 
 /// A workspace's disk, in bytes.
 #[derive(Serialize)]
-struct Disk {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Disk {
     path: String,
     size: u64,
     /// What the guest's file system holds, if the guest can be asked.
@@ -76,7 +89,9 @@ struct Disk {
 
 /// A workspace's network, as its guest sees it.
 #[derive(Serialize)]
-struct Connected {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Connected {
+    #[cfg_attr(test, schemars(with = "String"))]
     mode: workspace::Network,
     address: Option<std::net::Ipv4Addr>,
     gateway: Option<std::net::Ipv4Addr>,

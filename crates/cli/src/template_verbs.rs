@@ -20,18 +20,22 @@ use crate::run::machine_settings;
 
 /// An entry of `template list --json`; a contract.
 #[derive(Serialize)]
-struct ListedTemplate {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ListedTemplate {
     key: String,
     /// Empty for one that fits workspaces of any image.
     image: String,
+    #[cfg_attr(test, schemars(with = "String"))]
     created_at: jiff::Timestamp,
+    #[cfg_attr(test, schemars(with = "String"))]
     used_at: jiff::Timestamp,
     size: u64,
 }
 
 /// What `template warm --json` prints; a contract.
 #[derive(Serialize)]
-struct WarmedTemplate {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct WarmedTemplate {
     key: String,
     made: bool,
 }

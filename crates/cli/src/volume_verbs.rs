@@ -91,8 +91,11 @@ pub(crate) enum VolumeVerb {
 
 /// What `volume list --json` prints for each, and `volume status --json`; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct VolumeStatus {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct VolumeStatus {
+    #[cfg_attr(test, schemars(with = "String"))]
     name: Name,
+    #[cfg_attr(test, schemars(with = "String"))]
     created_at: Timestamp,
     size: u64,
     /// What of its file system is used, as a guest sees it; `status` alone asks.
@@ -100,19 +103,18 @@ struct VolumeStatus {
     used: Option<u64>,
     /// What it takes on this host.
     allocated: u64,
+    /// `free`, `readers` or `writer`.
+    #[cfg_attr(test, schemars(with = "String"))]
     in_use: VolumeUse,
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     workspaces: Vec<Name>,
-}
-
-/// What `volume create --json` prints; a contract.
-#[derive(Serialize)]
-struct Created<'a> {
-    name: &'a Name,
 }
 
 /// What `volume prune --json` prints; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Pruned {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Pruned {
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     removed: Vec<Name>,
     freed: u64,
 }
@@ -123,7 +125,7 @@ pub(crate) fn volume(global: &Global, verb: VolumeVerb) -> Result<Exit, Failure>
         VolumeVerb::Create { name, size } => {
             let name = name.unwrap_or_else(random_name);
             Volume::create(&home, &name, size).map_err(|error| unusable(&error))?;
-            print_name(global, &name);
+            crate::create::print(global, &name);
             Ok(Exit::Success)
         }
         VolumeVerb::List { quiet } => list(global, &home, quiet),
@@ -131,13 +133,6 @@ pub(crate) fn volume(global: &Global, verb: VolumeVerb) -> Result<Exit, Failure>
         VolumeVerb::Delete { names, yes } => delete(global, &home, &names, yes),
         VolumeVerb::Resize { name, size } => resize(global, &home, &name, size),
         VolumeVerb::Prune { yes } => prune(global, &home, yes),
-    }
-}
-
-fn print_name(global: &Global, name: &Name) {
-    match global.format() {
-        Format::Json => output::json(&Created { name }),
-        Format::Text => output::data(name.as_str()),
     }
 }
 
@@ -290,7 +285,7 @@ fn resize(global: &Global, home: &Home, name: &Name, size: DiskSize) -> Result<E
     if global.templates != Budget::Off {
         prepare_next(global, home, "warm", None, &volume_machine());
     }
-    print_name(global, name);
+    crate::create::print(global, name);
     Ok(Exit::Success)
 }
 

@@ -4,8 +4,10 @@
 //! and a stock kernel then ends in an abort. So facts are asked for in turn, and the first that is missing is
 //! the reason for translation.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
 use rustix::io::Errno;
@@ -98,19 +100,21 @@ impl KvmProblem {
 
 /// Does each thing once that a guest will need, cheapest first.
 fn probe_kvm() -> Result<(), KvmProblem> {
-    let kvm = kvm_ioctls::Kvm::new().map_err(|error| match Errno::from_raw_os_error(error.errno()) {
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    probe_kvm_at(c"/dev/kvm", &processors, Path::new("/sys/module"))
+}
+
+fn probe_kvm_at(device: &CStr, processors: &str, modules: &Path) -> Result<(), KvmProblem> {
+    let opened = kvm_ioctls::Kvm::new_with_path(device);
+    let kvm = opened.map_err(|error| match Errno::from_raw_os_error(error.errno()) {
         Errno::NOENT | Errno::NODEV | Errno::NXIO => KvmProblem::Absent,
         Errno::ACCESS | Errno::PERM => KvmProblem::Denied,
         errno => KvmProblem::Unopenable(errno.into()),
     })?;
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if !shows_virtualization(&processors) {
+    if !shows_virtualization(processors) {
         return Err(KvmProblem::NoProcessorSupport);
     }
-    if !["kvm_intel", "kvm_amd"]
-        .iter()
-        .any(|module| std::path::Path::new("/sys/module").join(module).exists())
-    {
+    if !["kvm_intel", "kvm_amd"].iter().any(|module| modules.join(module).exists()) {
         return Err(KvmProblem::OtherKind);
     }
     let made = kvm.create_vm().map(drop);
@@ -174,6 +178,20 @@ mod tests {
         assert!(shows_virtualization("flags : vmx"));
         assert!(!shows_virtualization("flags : vmxx asvm\nbugs : svm\n"));
         assert!(!shows_virtualization(""));
+    }
+
+    #[test]
+    fn the_first_fact_that_is_missing_is_the_reason() {
+        let with_svm = "flags : svm\n";
+        let modules = tempfile::tempdir().unwrap();
+        let probe = |device, processors| probe_kvm_at(device, processors, modules.path()).unwrap_err();
+        assert!(matches!(probe(c"/dev/no-such-kvm", with_svm), KvmProblem::Absent));
+        assert!(matches!(probe(c"/dev", with_svm), KvmProblem::Unopenable(_)));
+        // Something opens, as where a host offers another kind of KVM under the name.
+        assert!(matches!(probe(c"/dev/null", "flags : fpu\n"), KvmProblem::NoProcessorSupport));
+        assert!(matches!(probe(c"/dev/null", with_svm), KvmProblem::OtherKind));
+        std::fs::create_dir(modules.path().join("kvm_amd")).unwrap();
+        assert!(matches!(probe(c"/dev/null", with_svm), KvmProblem::NoMachine(_)));
     }
 
     #[test]

@@ -14,12 +14,17 @@
 //! launched it is killed.
 
 mod acceleration;
+mod confinement;
 mod qemu;
 mod spec;
 mod tail;
 
 pub use acceleration::{Acceleration, Accelerator, KvmProblem, Requested, UnusableKvm};
-pub use qemu::{ControlError, Ended, LaunchError, Link, Machine, SaveError, fingerprint, launch, version};
+pub use confinement::Confinement;
+pub use qemu::{
+    ControlError, Ended, InvalidVersion, LaunchError, Link, Machine, OLDEST as OLDEST_QEMU, QemuVersion,
+    SaveError, fingerprint, launch, try_launch, version,
+};
 pub use spec::{
     Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, UserNetwork, VmSpec,
 };

@@ -10,6 +10,7 @@ mod fingerprint;
 mod process;
 mod qmp;
 mod save;
+mod trial;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use control::{ControlError, Link};
 pub use fingerprint::fingerprint;
 pub use process::version;
 pub use save::SaveError;
+pub use trial::{InvalidVersion, OLDEST, QemuVersion, try_launch};
 
 /// The program; found through `PATH`.
 const PROGRAM: &str = "qemu-system-x86_64";

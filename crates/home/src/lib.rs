@@ -23,6 +23,7 @@ mod hexadecimal;
 mod lock;
 mod marks;
 mod name;
+mod place;
 mod record;
 mod scratch;
 
@@ -31,6 +32,7 @@ pub use hexadecimal::hexadecimal;
 pub use lock::{Exclusive, LockError, Shared};
 pub use marks::{MARKS_VARIABLE, mark, monotonic_nanoseconds};
 pub use name::{InvalidName, Name};
+pub use place::{Keeps, Place, try_files};
 pub use record::{Record, RecordError, read_record, write_record};
 pub use scratch::{Scratch, Unfinished, replace_file, sync_directory};
 

@@ -23,6 +23,8 @@ pub enum ToGuest<'a> {
         /// The time since the Unix epoch in UTC, at the moment of sending.
         clock: Duration,
     },
+    /// Arrange places in the root file system, which is mounted; answered by [`ToHost::Done`].
+    Arrange(Arrangement),
     /// Tell how much of the machine is used; answered by [`ToHost::Measured`].
     Measure,
     /// Make a disk visible at a path of the root file system, once that is mounted; answered by [`ToHost::Done`].
@@ -228,6 +230,28 @@ pub enum DiskContent {
         /// What tells its changes from those of others there: a file name.
         name: String,
     },
+}
+
+/// What a workspace wants of its root file system beyond the image and the disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrangement {
+    /// File systems in memory, mounted in this order.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Whether nothing else takes changes.
+    pub read_only: bool,
+}
+
+/// A file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// Where, as an absolute path; made if it is not there.
+    pub path: Vec<u8>,
+    /// What it holds at most, in bytes; half of the memory if absent.
+    pub size: Option<u64>,
+    /// The mode of its root.
+    pub mode: u16,
+    /// Whether programs in it may be executed.
+    pub programs: bool,
 }
 
 /// What tells one machine from another.

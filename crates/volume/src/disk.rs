@@ -153,6 +153,13 @@ fn blank_disk(home: &Home, size: DiskSize) -> Result<PathBuf, DiskError> {
     Ok(path)
 }
 
+/// Makes a small file system on a disk that is gone afterwards.
+pub fn try_file_system(home: &Home) -> Result<(), DiskError> {
+    let disk = tempfile::Builder::new().prefix("trial-").tempfile_in(home.tmp())?;
+    disk.as_file().set_len(64 << 20)?;
+    make_file_system(disk.path())
+}
+
 /// Inode tables and journal are holes, which read as the zeros that they start as, so nothing writes them.
 fn make_file_system(path: &Path) -> Result<(), DiskError> {
     let options =

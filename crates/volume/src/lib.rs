@@ -22,7 +22,7 @@ pub use attachment::{AttachError, Attachment, Content};
 pub use bundle::{BundleError, unneeded_bundles};
 pub use disk::{
     DiskError, DiskSize, InvalidDiskSize, blank_name, fill_blank, named_copy, named_disk, scratch_copy,
-    scratch_disk,
+    scratch_disk, try_file_system,
 };
 pub use mount::{Access, InvalidMount, Mount, MountPoint, Source};
 pub use volume::{Found, Use, Volume, VolumeError, VolumeRecord};

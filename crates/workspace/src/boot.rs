@@ -11,7 +11,7 @@ use engine::{
     Accelerator, ControlError, Durability, Ended, LaunchError, Tail, UnusableKvm, UserNetwork, VmSpec,
 };
 use kernel::Release;
-use proto::{Identity, Root, ToGuest, Writable};
+use proto::{Arrangement, Identity, Root, ToGuest, Writable};
 use template::TemplateKey;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -277,6 +277,7 @@ impl Booted {
         &self,
         hostname: &str,
         machine_id: [u8; 16],
+        arrangement: Arrangement,
     ) -> impl Future<Output = Result<(), BootError>> + use<> {
         let identity =
             Identity { hostname: hostname.to_owned(), machine_id, seed: random_bytes(), clock: now() };
@@ -285,9 +286,18 @@ impl Booted {
         if self.guest.ready != Ready::Root {
             answers.push(self.agent.request(&ToGuest::Mount(self.root())));
         }
+        // Volumes may be below places in memory, and making room for one changes the root file system.
+        let Arrangement { tmpfs, read_only } = arrangement;
+        let mut arrange = |arrangement: Arrangement| {
+            if arrangement != Arrangement::default() {
+                answers.push(self.agent.request(&ToGuest::Arrange(arrangement)));
+            }
+        };
+        arrange(Arrangement { tmpfs, read_only: false });
         let attached = Arc::clone(&self.guest.attached);
         let mounted: Vec<_> =
             attached.iter().map(|disk| self.agent.request(&ToGuest::Attach(disk.request.clone()))).collect();
+        arrange(Arrangement { tmpfs: Vec::new(), read_only });
         if self.guest.ready == Ready::Nothing {
             let network = self.guest.network.map(in_guest);
             answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));

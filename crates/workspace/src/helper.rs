@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engine::MemorySize;
 use home::Home;
+use proto::Arrangement;
 use template::Budget;
 
 use crate::agent::{Agent, AgentError};
@@ -95,7 +96,7 @@ impl Helper {
         let template = plan.find_machine_template(templates);
         let booted = plan.start(WritableDisk::Kept(scratch), template, None).await.map_err(failed)?;
         let helper = Self { booted, held: None };
-        helper.booted.set_up("volume", random_bytes()).await.map_err(failed)?;
+        helper.booted.set_up("volume", random_bytes(), Arrangement::default()).await.map_err(failed)?;
         Ok(helper)
     }
 

@@ -55,6 +55,8 @@ mod state;
 mod stop_signal;
 mod streams;
 mod supervisor;
+mod tmpfs;
+mod trial;
 mod usage;
 mod volumes;
 mod warm;
@@ -97,6 +99,8 @@ pub use stop_signal::{InvalidStopSignal, StopSignal};
 pub use streams::{Input, Streams};
 pub use supervisor::report::causes;
 pub use supervisor::{Supervise, supervise};
+pub use tmpfs::{InvalidTmpfs, Tmpfs};
+pub use trial::{available_memory, name_servers, try_disk, try_port, try_socket};
 pub use usage::HostUsage;
 pub use volume::{
     AttachError, DiskError, DiskSize, InvalidDiskSize, InvalidMount, Mount, Use as VolumeUse, Volume,

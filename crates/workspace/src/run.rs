@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use home::{Home, Name};
 use image::{Image, Store};
-use proto::{Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
+use proto::{Arrangement, Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
 
@@ -32,7 +32,8 @@ use crate::service::{Service, ServiceError};
 use crate::spec::WorkspaceSpec;
 use crate::streams::Streams;
 use crate::{
-    BootError, CommandError, InvalidStopSignal, MachineId, MachineSettings, Overrides, StopSignal, command,
+    BootError, CommandError, InvalidStopSignal, MachineId, MachineSettings, Overrides, StopSignal, Tmpfs,
+    command,
 };
 use kept::KeptRun;
 use running::Running;
@@ -70,6 +71,16 @@ pub struct RunRequest {
     pub outputs: Vec<Artifact>,
     /// The disks beside the workspace's own.
     pub volumes: Vec<Mount>,
+    /// File systems in the guest's memory.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Whether only these take changes.
+    pub read_only: bool,
+}
+
+impl RunRequest {
+    fn arrangement(&self) -> Arrangement {
+        Arrangement { tmpfs: self.tmpfs.iter().map(Tmpfs::in_guest).collect(), read_only: self.read_only }
+    }
 }
 
 /// What became of a run.
@@ -330,7 +341,7 @@ impl PreparedRun {
         let request = self.request;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());
-        let set_up = booted.set_up(hostname, machine_id.bytes());
+        let set_up = booted.set_up(hostname, machine_id.bytes(), request.arrangement());
         let process = booted.agent.spawn(self.command);
         let mut running = Running::new(booted, process, streams, &request);
         let finished = running.drive(set_up, &mut controls, observe).await;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use volume::Mount;
 
-use crate::{Artifact, DiskSize, DiskSlots, MachineSettings, Network, StopSignal};
+use crate::{Artifact, DiskSize, DiskSlots, MachineSettings, Network, StopSignal, Tmpfs};
 
 /// How long a service has to end when nothing else is said; Docker's.
 const GRACE: Duration = Duration::from_secs(10);
@@ -82,6 +82,12 @@ pub struct WorkspaceSpec {
     /// The disks beside its own: volumes, bundles, disk images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Mount>,
+    /// File systems in the guest's memory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tmpfs: Vec<Tmpfs>,
+    /// Whether only these take changes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// How to tell that the service is well; the image's own check if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
@@ -112,12 +118,22 @@ impl Default for WorkspaceSpec {
             stop_timeout: GRACE,
             outputs: Vec::new(),
             volumes: Vec::new(),
+            tmpfs: Vec::new(),
+            read_only: false,
             health: None,
         }
     }
 }
 
 impl WorkspaceSpec {
+    /// What its root file system is to have beyond image and disk.
+    pub(crate) fn arrangement(&self) -> proto::Arrangement {
+        proto::Arrangement {
+            tmpfs: self.tmpfs.iter().map(Tmpfs::in_guest).collect(),
+            read_only: self.read_only,
+        }
+    }
+
     /// The machine's part.
     pub fn machine(&self) -> MachineSettings {
         MachineSettings {

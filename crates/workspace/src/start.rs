@@ -130,7 +130,7 @@ impl Booted {
         let record = workspace.record();
         let name = workspace.called_now();
         let hostname = record.spec.hostname.as_deref().unwrap_or(name.name().as_str());
-        Ok(self.set_up(hostname, record.id.bytes()).await?)
+        Ok(self.set_up(hostname, record.id.bytes(), record.spec.arrangement()).await?)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::outbox::Outbox;
 use crate::process::Process;
 use crate::root::MountedRoot;
 use crate::streams::Read;
-use crate::{identity, network, root, say, shutdown, usage};
+use crate::{arrange, identity, network, root, say, shutdown, usage};
 
 /// busybox's and sysvinit's ways to ask the first process for an end; Ctrl-Alt-Del arrives as SIGINT.
 const WAYS_DOWN: [i32; 5] = [libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGINT, libc::SIGPWR];
@@ -172,6 +172,13 @@ impl Agent {
             }
             ToGuest::Connect(wanted) => {
                 let outcome = network::connect(&wanted).and_then(|()| self.etc.show_network(&wanted));
+                self.answer(outcome);
+            }
+            ToGuest::Arrange(wanted) => {
+                let outcome = match self.root {
+                    Some(_) => arrange::arrange(&wanted),
+                    None => Err("the root file system is not mounted".to_owned()),
+                };
                 self.answer(outcome);
             }
             ToGuest::SetClock { clock } => self.outbox.send(&ToHost::Done(identity::set_clock(clock))),

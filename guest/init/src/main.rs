@@ -19,6 +19,7 @@
 //! machine ends.
 
 mod agent;
+mod arrange;
 mod boot;
 mod files;
 mod identity;

@@ -16,7 +16,8 @@ const REST: Duration = Duration::from_secs(2);
 
 /// What `perf density --json` prints; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Density {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Density {
     image: String,
     machines: u32,
     /// The proportional set size of each machine, shared pages divided among those that share them.

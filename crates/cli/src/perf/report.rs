@@ -8,7 +8,8 @@ use crate::output::{self, Format};
 
 /// What `perf --json` prints of samples; a contract. Times are in milliseconds.
 #[derive(Serialize)]
-pub(super) struct Report {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Report {
     /// What was started.
     what: String,
     /// Between which moments the clock ran.
@@ -22,7 +23,8 @@ pub(super) struct Report {
 
 /// A phase, by the mark that it ends with.
 #[derive(Serialize)]
-struct Phase {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Phase {
     name: &'static str,
     #[serde(flatten)]
     spread: Spread,
@@ -30,7 +32,8 @@ struct Phase {
 
 /// How samples are spread, in milliseconds.
 #[derive(Serialize)]
-struct Spread {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Spread {
     min: f64,
     p50: f64,
     p95: f64,

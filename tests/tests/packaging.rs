@@ -1,0 +1,62 @@
+//! What is handed out: a tarball that installs itself without a network, and a Debian package.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use microagent_tests::{World, kernel_package, succeed, tool};
+
+/// The tarball and the package, made of the program under test.
+fn made(world: &World) -> (PathBuf, PathBuf) {
+    let output = world.path().join("package");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/package");
+    tool("objdump", "binutils");
+    let mut command = Command::new(script);
+    // Packing a debug build tightly takes long, and is of no use.
+    let made = succeed(command.arg(world.program()).arg(&output).env("DEB_COMPRESSION", "none"));
+    let made = String::from_utf8(made).unwrap();
+    let mut lines = made.lines().map(PathBuf::from);
+    (lines.next().unwrap(), lines.next().unwrap())
+}
+
+#[test]
+fn an_offline_directory_installs_itself_with_kernel_and_images() {
+    let world = World::fresh();
+    let (tarball, deb) = made(&world);
+    let at = world.path().display().to_string();
+    succeed(tool("tar", "tar").args(["-C", &at, "-xzf", tarball.to_str().unwrap()]));
+    let name = tarball.file_name().unwrap().to_str().unwrap().trim_end_matches(".tar.gz");
+    let directory = world.path().join(name);
+    let kernel = kernel_package();
+    std::fs::create_dir(directory.join("kernel")).unwrap();
+    std::fs::copy(&kernel, directory.join("kernel").join(kernel.file_name().unwrap())).unwrap();
+    std::fs::create_dir(directory.join("images")).unwrap();
+    world.busybox_archive();
+    std::fs::copy(world.path().join("busybox.tar"), directory.join("images/busybox.tar")).unwrap();
+    let prefix = world.path().join("prefix");
+    let installer = directory.join("install.sh");
+    let line = ["sh", installer.to_str().unwrap(), prefix.to_str().unwrap()];
+    let shown = world.microagent([""; 0]).through(&line).outcome().success();
+    assert!(shown.contains("cloud-amd64") && shown.contains("✓ kernel"), "{shown}");
+    let images = world.microagent(["images"]).outcome().success();
+    assert_eq!(images.lines().count(), 2, "{images}");
+    let program = prefix.join("bin/microagent");
+    let version = String::from_utf8(succeed(Command::new(&program).arg("version"))).unwrap();
+    assert!(version.starts_with("microagent 0."), "{version}");
+    for part in ["share/man/man1/microagent-run.1.gz", "share/bash-completion/completions/microagent"] {
+        assert!(prefix.join(part).is_file(), "{part}");
+    }
+    the_package_says_what_it_needs(&deb);
+}
+
+fn the_package_says_what_it_needs(deb: &Path) {
+    let ask = |flag: &str| {
+        String::from_utf8(succeed(tool("dpkg-deb", "dpkg").arg(flag).arg(deb))).expect("dpkg-deb writes text")
+    };
+    let control = ask("--info");
+    for needed in ["libc6 (>= 2.", "qemu-system-x86 (>= 1:7.2)", "e2fsprogs"] {
+        assert!(control.contains(needed), "{control}");
+    }
+    let files = ask("--contents");
+    assert!(files.contains("root/root") && files.contains("./usr/bin/microagent"), "{files}");
+    assert!(files.contains("./usr/share/man/man1/microagent.1.gz"), "{files}");
+}
