@@ -146,7 +146,6 @@ fn commands_by_other_names_lead_to_ours() {
         ("info", "acceleration"),
         ("ps --format {{.Names}}", "\"web\""),
         ("images --no-trunc", "busybox"),
-        ("images -q", "sha256:"),
         ("context ls", ""),
         ("start -a web", ""),
         ("rm -v -f web", "web"),

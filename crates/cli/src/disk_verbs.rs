@@ -21,6 +21,7 @@ use crate::pull::open_home;
   microagent prune --all --yes          # also what would be made again
   microagent prune --volumes            # also volumes that no workspace attaches
   microagent prune --workspaces         # also workspaces that do not run, with their disks")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct PruneArgs {
     /// Also templates, bundles and blank disks, which are made again when they are needed
     #[arg(short, long)]
