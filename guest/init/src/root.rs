@@ -167,14 +167,13 @@ impl MountedRoot {
     /// Makes the ext4 file system of an attached disk, or the one that takes changes, fill `size` bytes of its disk.
     pub(crate) fn grow(&self, disk: Option<&str>, size: u64) -> Result<(), String> {
         let step = |error: std::io::Error| format!("failed to grow the file system: {error}");
-        let disk = match disk {
-            Some(serial) => self.volumes.open(&self.initramfs, serial)?,
-            None => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let place = DISK.trim_start_matches('/');
-                rustix::fs::openat(&self.initramfs, place, flags, Mode::empty())
-                    .map_err(|error| step(error.into()))?
-            }
+        let disk = if let Some(serial) = disk {
+            self.volumes.open(&self.initramfs, serial)?
+        } else {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let place = DISK.trim_start_matches('/');
+            rustix::fs::openat(&self.initramfs, place, flags, Mode::empty())
+                .map_err(|error| step(error.into()))?
         };
         let block = rustix::fs::fstatvfs(&disk).map_err(|error| step(error.into()))?.f_bsize;
         resize_ext4(&disk, size / block.max(1)).map_err(step)

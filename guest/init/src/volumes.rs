@@ -47,12 +47,11 @@ impl Volumes {
         let there = prepare_place(place)?;
         let mut shown = self.mount_disk(initramfs, wanted)?;
         match wanted.content {
-            DiskContent::Whole => {}
             DiskContent::Volume => {
                 shown = open_in(&shown, DATA).map_err(|error| match error {
                     Errno::NOENT => "the volume has lost its directory of files".to_owned(),
                     error => format!("failed to open the volume: {error}"),
-                })?
+                })?;
             }
             DiskContent::Unfilled => {
                 fill(&shown, there.then_some(place))
@@ -63,7 +62,7 @@ impl Volumes {
             DiskContent::Bundle { ref name } if !wanted.read_only => {
                 shown = self.lay_over(initramfs, &shown, &wanted.disk, name)?;
             }
-            DiskContent::Bundle { .. } => {}
+            DiskContent::Whole | DiskContent::Bundle { .. } => {}
         }
         bind(&shown, place, wanted.read_only).map_err(failed(&format!("put a volume at `{}`", wanted.place)))
     }
