@@ -3,25 +3,30 @@
 //! ```text
 //!   registry ──pull──┐                 ┌── find ──▶ Image: configuration and layer files
 //!                    ├──▶ Store ───────┤
-//!    archive ──load──┘   (OCI layout)  └── list, tag, remove, collect
+//!    archive ──load──┤   (OCI layout)  └── list, tag, remove, collect
+//!       tars ──make──┘
 //! ```
 //!
 //! What comes from a registry or an archive is hostile until its digest is verified, and made of hostile JSON
 //! afterwards: documents are bounded before they are parsed, layers are hashed while they are written, and no
 //! path from outside is ever opened for writing. Layers are not unpacked here.
 
+mod configuration;
 mod digest;
 mod image;
 mod load;
+mod make;
 mod manifest;
 mod platform;
 mod pull;
 mod reference;
 mod store;
 
+pub use configuration::{Change, Configuration, History, InvalidChange};
 pub use digest::{Digest, InvalidDigest};
 pub use image::{Image, Layer};
 pub use load::{ArchivedImage, LoadError, LoadOptions, Loaded, load, load_path, parse_archived_images};
+pub use make::{MakeError, NewLayer};
 pub use manifest::{
     Compression, Descriptor, Document, DocumentError, MAX_DOCUMENT, Manifest, diff_ids, parse_config,
 };
@@ -29,4 +34,4 @@ pub use oci_spec::image::ImageConfiguration;
 pub use platform::{InvalidPlatform, Platform};
 pub use pull::{LoginError, PullError, PullOptions, PullProgress, Silent, pull};
 pub use reference::{InvalidReference, Reference};
-pub use store::{Collected, Listed, Store, StoreError};
+pub use store::{Collected, Ingest, IngestError, Listed, Store, StoreError};

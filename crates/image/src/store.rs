@@ -22,7 +22,8 @@ mod ingest;
 pub use collect::Collected;
 pub use index::Listed;
 pub(crate) use index::{FULL_NAME, REF_NAME};
-pub(crate) use ingest::{BlobWriter, Ingest};
+pub(crate) use ingest::BlobWriter;
+pub use ingest::{Ingest, IngestError};
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -4,13 +4,13 @@
 //! (old `docker save` has them for layers that images share) is followed inside the archive.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 
 use super::tar_entries::{Entry, TarEntries};
 use super::{Files, LoadError};
 use crate::manifest::MAX_DOCUMENT;
-use crate::store::Ingest;
-use crate::{Digest, Store, StoreError};
+use crate::store::{Ingest, IngestError};
+use crate::{Digest, Store};
 
 const MAX_ENTRIES: u64 = 20_000;
 /// Of all files together, unpacked: a bound for decompression bombs.
@@ -129,21 +129,10 @@ impl Files for Archive<'_> {
 
 /// Makes a stream a blob of the store. What fails to read is the source's fault, what fails to write ours.
 pub(super) fn store_stream(ingest: &Ingest, content: &mut dyn Read) -> Result<(Digest, u64), LoadError> {
-    use io::Write;
-    let mut writer = ingest.writer()?;
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => writer
-                .write_all(&buffer[..read])
-                .map_err(|source| LoadError::Store(StoreError::Access { path: writer.path(), source }))?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(LoadError::Read(error)),
-        }
-    }
-    let size = writer.size();
-    Ok((writer.finish()?, size))
+    ingest.blob(content).map_err(|error| match error {
+        IngestError::Read(source) => LoadError::Read(source),
+        IngestError::Store(source) => LoadError::Store(source),
+    })
 }
 
 /// The plain form of `path` seen from `directory`; `None` if it leads out of the archive.

@@ -3,7 +3,7 @@
 //! A half-written blob is locked by its writer. Whoever adds content first removes those whose writers are gone.
 
 use std::collections::BTreeMap;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
 
 use home::{Exclusive, Shared};
@@ -16,7 +16,7 @@ use crate::{Digest, Reference};
 
 /// The right to add content. While it is held, nothing is removed from the store, named or not.
 #[derive(Debug)]
-pub(crate) struct Ingest {
+pub struct Ingest {
     store: Store,
     _content: Shared,
 }
@@ -32,7 +32,7 @@ pub(crate) struct BlobWriter {
 
 impl Store {
     /// Waits for a removal that is under way, and clears up after writers that were killed.
-    pub(crate) fn add(&self) -> Result<Ingest, StoreError> {
+    pub fn add(&self) -> Result<Ingest, StoreError> {
         let content = Shared::wait(&self.content_lock())?;
         self.remove_abandoned();
         Ok(Ingest { store: self.clone(), _content: content })
@@ -49,7 +49,41 @@ impl Store {
     }
 }
 
+/// Why content could not be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// It could not be read, or not be unpacked.
+    #[error("failed to read the content")]
+    Read(#[source] io::Error),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl Ingest {
+    /// The store that is added to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Makes a blob of all that `content` gives, and tells its digest and size.
+    pub fn blob(&self, content: &mut dyn Read) -> Result<(Digest, u64), IngestError> {
+        let mut writer = self.writer()?;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => writer
+                    .write_all(&buffer[..read])
+                    .map_err(|source| StoreError::Access { path: writer.path(), source })?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(IngestError::Read(error)),
+            }
+        }
+        let size = writer.size();
+        Ok((writer.finish()?, size))
+    }
+
     /// Starts a blob.
     pub(crate) fn writer(&self) -> Result<BlobWriter, StoreError> {
         let directory = self.store.ingest();
@@ -62,7 +96,7 @@ impl Ingest {
     }
 
     /// Adds a small blob, also in place of one that was damaged.
-    pub(crate) fn put(&self, content: &[u8]) -> Result<Digest, StoreError> {
+    pub fn put(&self, content: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(content);
         if self.store.read_document(&digest).is_err() {
             let mut writer = self.writer()?;
@@ -73,7 +107,7 @@ impl Ingest {
     }
 
     /// Gives `manifest`, whose blobs are all there, the `names`; or keeps it without one.
-    pub(crate) fn name(&self, manifest: &Descriptor, names: &[Reference]) -> Result<(), StoreError> {
+    pub fn name(&self, manifest: &Descriptor, names: &[Reference]) -> Result<(), StoreError> {
         let blobs = self.store.blobs();
         home::sync_directory(&blobs).map_err(accessing(&blobs))?;
         self.store.change_index(|index| {

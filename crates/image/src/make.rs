@@ -1,0 +1,297 @@
+//! Images that are made here: of layers that come as tars, and a configuration.
+//!
+//! ```text
+//! tar ──▶ Ingest::layer ──▶ NewLayer: descriptor and diff ID ──┐
+//! base image's layers ─────────────────────────────────────────┼──▶ Ingest::image ──▶ Image, named
+//! Configuration: a line of history for each layer ─────────────┘
+//! ```
+//!
+//! The [`Ingest`] is held from the first blob to the name, so that no collection comes in between. The same parts
+//! give the same manifest. Layers are not unpacked here: that a tar is one is found out when it is converted.
+
+use std::io::{self, BufReader, Read, Write};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::manifest::{Compression, Descriptor, DocumentError, Manifest, OCI_CONFIG, OCI_MANIFEST};
+use crate::store::{BlobWriter, Ingest, IngestError};
+use crate::{Configuration, Digest, Image, Reference, StoreError};
+
+/// The most bytes that a packed layer may unpack to: a bound for decompression bombs, 256 GiB.
+const MAX_LAYER: u64 = 256 << 30;
+/// Good enough for what is mostly code and text, at twice the speed of the usual level.
+const GZIP_LEVEL: u32 = 4;
+const ZSTD_LEVEL: i32 = 3;
+const BUFFER: usize = 256 << 10;
+
+/// A layer that is in the store and in no image yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLayer {
+    /// The blob, as manifests refer to it.
+    pub descriptor: Descriptor,
+    /// Of the tar inside.
+    pub diff_id: Digest,
+}
+
+/// Why an image could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// What was to become a layer could not be taken in.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// What was to become a layer unpacks to more than any honest one.
+    #[error("the layer unpacks to more than {MAX_LAYER} bytes")]
+    TooLarge,
+    /// The configuration and the layers do not fit.
+    #[error("cannot make an image of this configuration")]
+    Configuration(#[source] DocumentError),
+    /// The image could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Ingest {
+    /// Makes a layer of a tar, packed as told on its way into the store.
+    pub fn layer(&self, tar: &mut dyn Read, packing: Compression) -> Result<NewLayer, MakeError> {
+        let mut tar = Hashed::new(tar);
+        let writer = self.writer()?;
+        let path = writer.path();
+        let storing = |source| StoreError::Access { path: path.clone(), source };
+        let writer = match packing {
+            Compression::None => fill(&mut tar, writer, &path)?,
+            Compression::Gzip => {
+                // The header has neither name nor time, so the same tar gives the same blob.
+                let gzip = flate2::write::GzEncoder::new(writer, flate2::Compression::new(GZIP_LEVEL));
+                fill(&mut tar, gzip, &path)?.finish().map_err(storing)?
+            }
+            Compression::Zstd => {
+                let zstd = zstd::stream::write::Encoder::new(writer, ZSTD_LEVEL).map_err(storing)?;
+                fill(&mut tar, zstd, &path)?.finish().map_err(storing)?
+            }
+        };
+        let size = writer.size();
+        let descriptor = Descriptor::new(packing.media_type(), writer.finish()?, size);
+        Ok(NewLayer { descriptor, diff_id: tar.digest() })
+    }
+
+    /// Makes a layer of a tar that is packed already, or not at all, as its first bytes tell; the blob is what came.
+    pub fn packed_layer(&self, packed: &mut dyn Read) -> Result<NewLayer, MakeError> {
+        let mut first = Vec::new();
+        packed.take(4).read_to_end(&mut first).map_err(IngestError::Read)?;
+        let packing = Compression::of_magic(&first);
+        let mut whole = first.as_slice().chain(packed);
+        if packing == Compression::None {
+            return self.layer(&mut whole, packing);
+        }
+        let mut copied = Copied { input: &mut whole, writer: self.writer()?, failed: None };
+        let unpacked = diff_id(&mut copied, packing);
+        // What failed to be written is no fault of what is read.
+        if let Some(failed) = copied.failed.take() {
+            return Err(failed.into());
+        }
+        let diff_id = unpacked?;
+        let size = copied.writer.size();
+        let descriptor = Descriptor::new(packing.media_type(), copied.writer.finish()?, size);
+        Ok(NewLayer { descriptor, diff_id })
+    }
+
+    /// Makes an image of `layers`, lowest first, which are all in the store, and gives it the `names`; or keeps it
+    /// without one.
+    pub fn image(
+        &self,
+        config: &Configuration,
+        layers: Vec<Descriptor>,
+        names: &[Reference],
+    ) -> Result<Image, MakeError> {
+        let (bytes, platform) = config.checked().map_err(MakeError::Configuration)?;
+        let config = Descriptor::new(OCI_CONFIG, self.put(&bytes)?, bytes.len() as u64);
+        let manifest = Manifest { media_type: OCI_MANIFEST.to_owned(), config, layers };
+        manifest.check().map_err(MakeError::Configuration)?;
+        let bytes = manifest.to_bytes();
+        let digest = self.put(&bytes)?;
+        // Reading finds what does not fit before the name makes it public.
+        let image = self.store().read(&digest)?;
+        let descriptor = Descriptor {
+            platform: Some(platform),
+            ..Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64)
+        };
+        self.name(&descriptor, names)?;
+        Ok(Image { reference: names.first().cloned(), ..image })
+    }
+}
+
+impl crate::Layer {
+    /// The blob as a new manifest refers to it, in OCI's words.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(self.compression.media_type(), self.digest, self.size)
+    }
+}
+
+/// Copies all of `tar` through `packer`.
+fn fill<W: Write>(tar: &mut dyn Read, mut packer: W, path: &std::path::Path) -> Result<W, MakeError> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match tar.read(&mut buffer) {
+            Ok(0) => return Ok(packer),
+            Ok(read) => packer
+                .write_all(&buffer[..read])
+                .map_err(|source| StoreError::Access { path: path.to_owned(), source })?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(IngestError::Read(error).into()),
+        }
+    }
+}
+
+/// The digest of what `packed` unpacks to; all of `packed` is read.
+fn diff_id(packed: &mut dyn Read, packing: Compression) -> Result<Digest, MakeError> {
+    let mut buffered = BufReader::with_capacity(BUFFER, packed);
+    let digest = {
+        let unpacked: Box<dyn Read + '_> = match packing {
+            Compression::None => Box::new(&mut buffered),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut buffered)),
+            Compression::Zstd => {
+                let zstd = zstd::stream::read::Decoder::with_buffer(&mut buffered);
+                Box::new(zstd.map_err(IngestError::Read)?)
+            }
+        };
+        let mut hashed = Hashed::new(unpacked.take(MAX_LAYER + 1));
+        io::copy(&mut hashed, &mut io::sink()).map_err(IngestError::Read)?;
+        if hashed.size > MAX_LAYER {
+            return Err(MakeError::TooLarge);
+        }
+        hashed.digest()
+    };
+    io::copy(&mut buffered, &mut io::sink()).map_err(IngestError::Read)?;
+    Ok(digest)
+}
+
+/// Knows the digest of what was read through it.
+struct Hashed<R> {
+    input: R,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl<R: Read> Hashed<R> {
+    fn new(input: R) -> Self {
+        Self { input, hasher: Sha256::new(), size: 0 }
+    }
+
+    fn digest(self) -> Digest {
+        Digest::from(<[u8; 32]>::from(self.hasher.finalize()))
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        self.size += read as u64;
+        Ok(read)
+    }
+}
+
+/// Writes a blob of what is read through it.
+struct Copied<'a> {
+    input: &'a mut dyn Read,
+    writer: BlobWriter,
+    failed: Option<StoreError>,
+}
+
+impl Read for Copied<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        if let Err(source) = self.writer.write_all(&buffer[..read]) {
+            self.failed = Some(StoreError::Access { path: self.writer.path(), source });
+            return Err(io::Error::other("the blob could not be written"));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{History, Platform, Store};
+
+    const TAR: &[u8] = b"not looked into here";
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        (directory, store)
+    }
+
+    fn config(layers: &[&NewLayer]) -> Configuration {
+        let mut config = Configuration::empty(&Platform::of_host());
+        for layer in layers {
+            config.add_layer(
+                &layer.diff_id,
+                &History { created: "2026-01-01T00:00:00Z".into(), ..History::default() },
+            );
+        }
+        config
+    }
+
+    #[test]
+    fn a_layer_is_packed_as_told_and_the_same_each_time() {
+        let (_directory, store) = store();
+        let ingest = store.add().unwrap();
+        for packing in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let layer = ingest.layer(&mut &*TAR, packing).unwrap();
+            assert_eq!(layer.diff_id, Digest::of(TAR));
+            assert_eq!(ingest.layer(&mut &*TAR, packing).unwrap(), layer);
+            let blob = std::fs::read(store.blob_path(&layer.descriptor.digest)).unwrap();
+            assert_eq!(
+                (Digest::of(&blob), blob.len() as u64),
+                (layer.descriptor.digest, layer.descriptor.size)
+            );
+            assert_eq!(Compression::of_magic(&blob), packing);
+            assert_eq!(ingest.packed_layer(&mut blob.as_slice()).unwrap(), layer);
+        }
+    }
+
+    #[test]
+    fn a_packed_layer_that_is_cut_off_leaves_nothing() {
+        let (directory, store) = store();
+        let ingest = store.add().unwrap();
+        let layer = ingest.layer(&mut &*TAR, Compression::Gzip).unwrap();
+        let path = store.blob_path(&layer.descriptor.digest);
+        let blob = std::fs::read(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let error = ingest.packed_layer(&mut &blob[..blob.len() - 3]).unwrap_err();
+        assert!(matches!(error, MakeError::Ingest(IngestError::Read(_))), "{error}");
+        for part in ["ingest", "blobs/sha256"] {
+            assert_eq!(std::fs::read_dir(directory.path().join(part)).unwrap().count(), 0, "{part}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_made_of_layers_and_found_by_its_name() {
+        let (_directory, store) = store();
+        let ingest = store.add().unwrap();
+        let lower = ingest.layer(&mut &*TAR, Compression::None).unwrap();
+        let upper = ingest.layer(&mut &b"upper"[..], Compression::Zstd).unwrap();
+        let layers = vec![lower.descriptor.clone(), upper.descriptor.clone()];
+        let name: Reference = "made:1".parse().unwrap();
+        let made =
+            ingest.image(&config(&[&lower, &upper]), layers.clone(), std::slice::from_ref(&name)).unwrap();
+        assert_eq!(store.find(&name, &Platform::of_host()).unwrap(), Some(made.clone()));
+        assert_eq!(made.layers[1].descriptor(), upper.descriptor);
+        let again = ingest.image(&config(&[&lower, &upper]), layers, &[]).unwrap();
+        assert_eq!(again.manifest_digest, made.manifest_digest);
+    }
+
+    #[test]
+    fn an_image_that_does_not_fit_gets_no_name() {
+        let (_directory, store) = store();
+        let ingest = store.add().unwrap();
+        let layer = ingest.layer(&mut &*TAR, Compression::None).unwrap();
+        let names = ["made:1".parse().unwrap()];
+        let absent = Descriptor { digest: Digest::of(b"absent"), ..layer.descriptor.clone() };
+        for layers in [vec![], vec![absent]] {
+            assert!(ingest.image(&config(&[&layer]), layers, &names).is_err());
+        }
+        assert!(store.list().unwrap().is_empty());
+    }
+}
