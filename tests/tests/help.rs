@@ -20,6 +20,7 @@ const VERBS: &[&[&str]] = &[
     &["delete"],
     &["clone"],
     &["resize"],
+    &["commit"],
     &["volume"],
     &["volume", "create"],
     &["volume", "list"],

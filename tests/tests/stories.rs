@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test is built on may fail it")]
 
 mod command;
+mod commit;
 mod completion;
 mod crowd;
 mod debian;

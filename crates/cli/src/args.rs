@@ -15,6 +15,7 @@ use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal,
 
 use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
+use crate::commit::CommitArgs;
 use crate::completion::images;
 use crate::connect::ConnectArgs;
 use crate::cp::CpArgs;
@@ -158,6 +159,8 @@ pub(crate) enum Verb {
     Clone(CloneArgs),
     /// Give a workspace that is at rest a larger disk
     Resize(ResizeArgs),
+    /// Make an image of a workspace that is at rest
+    Commit(CommitArgs),
     /// Disks that outlive workspaces
     #[command(
         subcommand,

@@ -12,6 +12,7 @@
 mod args;
 mod artifacts;
 mod clone;
+mod commit;
 mod completion;
 mod connect;
 mod cp;
@@ -100,6 +101,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Rename(rename) => delete::rename(&global, &rename),
         Verb::Clone(copy) => clone::clone(&global, &copy),
         Verb::Resize(resize) => resize::resize(&global, &resize),
+        Verb::Commit(args) => commit::commit(&global, &args),
         Verb::Volume(verb) => volume_verbs::volume(&global, verb),
         Verb::Delete(delete) => delete::delete(&global, &delete),
         Verb::Ps(list) => list::ps(&global, &list),

@@ -11,6 +11,7 @@ use schemars::{Schema, schema_for};
 fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("artifacts", schema_for!(Vec<crate::artifacts::Entry>)),
+        ("commit", schema_for!(crate::commit::Made)),
         ("cp", schema_for!(crate::cp::Done)),
         ("create", schema_for!(crate::create::Created<'_>)),
         ("df", schema_for!(Vec<crate::disk_verbs::Used>)),

@@ -83,6 +83,12 @@ impl Configuration {
         self.0.get("config")?.get(name).filter(|value| !value.is_null())
     }
 
+    /// Sets members of Docker's `Healthcheck`, in the place of what the image says there.
+    pub fn set_health_check(&mut self, members: impl IntoIterator<Item = (&'static str, Value)>) {
+        let check = object(object(&mut self.0, "config"), "Healthcheck");
+        check.extend(members.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    }
+
     /// The document.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(&self.0).expect("a document is plain data")

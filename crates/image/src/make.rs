@@ -9,6 +9,8 @@
 //! The [`Ingest`] is held from the first blob to the name, so that no collection comes in between. The same parts
 //! give the same manifest. Layers are not unpacked here: that a tar is one is found out when it is converted.
 
+mod extend;
+
 use std::io::{self, BufReader, Read, Write};
 
 use sha2::{Digest as _, Sha256};

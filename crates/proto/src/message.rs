@@ -319,6 +319,9 @@ pub enum Transfer {
         /// Whether owners are kept; they are root else.
         owners: bool,
     },
+    /// What the writable disk has of changes to the image goes to standard output. The root file system must be
+    /// mounted.
+    PackChanges,
 }
 
 /// What became of files that came in, or why they did not.

@@ -9,9 +9,9 @@ use rustix::io::Errno;
 /// The most that a file may have of them; `xattr(7)`: lists and values are at most 64 KiB.
 const LONGEST: usize = 64 * 1024;
 
-/// Users' own, a program's capabilities, and access control lists. The others belong to the file system that a
-/// file is in.
-pub(crate) fn is_kept(name: &[u8]) -> bool {
+/// Whether an extended attribute goes along: users' own, a program's capabilities, and access control lists. The
+/// others belong to the file system that a file is in.
+pub fn is_kept(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name == b"security.capability"
         || name == b"system.posix_acl_access"
@@ -47,6 +47,34 @@ pub(crate) fn list(file: impl AsFd) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         }
     }
     Ok(attributes)
+}
+
+/// The mark of a directory that shows nothing of those below it;
+/// <https://docs.kernel.org/filesystems/overlayfs.html>.
+pub const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// The value that the mark has then.
+pub(crate) const YES: &[u8] = b"y";
+
+/// Marks of files that are not all there: the rest is elsewhere in the layers below.
+const PARTIAL: [&str; 2] = ["trusted.overlay.redirect", "trusted.overlay.metacopy"];
+
+/// Whether an open directory of an overlay's upper layer shows nothing of those below it.
+pub(crate) fn is_opaque(directory: impl AsFd) -> io::Result<bool> {
+    let mut value = [0; 8];
+    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value[..]) {
+        Ok(length) => Ok(&value[..length] == YES),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an open file of an overlay's upper layer needs the layers below.
+pub(crate) fn is_partial(file: impl AsFd) -> bool {
+    let file = file.as_fd();
+    let empty: &mut [u8] = &mut [];
+    // Without room, the answer is the length.
+    PARTIAL.iter().any(|name| rustix::fs::fgetxattr(file, *name, &mut *empty).is_ok())
 }
 
 /// Gives an open file one.

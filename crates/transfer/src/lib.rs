@@ -8,6 +8,9 @@
 //! data       after `Header::Data`, as many bytes as it says, as they are
 //! ```
 //!
+//! [`pack_changes`] packs what an overlay keeps of changes, for a layer of an image: what is gone is a character
+//! device 0/0, and a directory that hides the one below it has the attribute [`OPAQUE`].
+//!
 //! What a stream says is untrusted: [`Reader`] bounds every length before anything is kept, takes no path that
 //! leads out of the tree, and no data beyond a file's size; [`unpack`] follows no symbolic link below its
 //! destination. Holes are not sent, so what is sparse stays sparse.
@@ -18,7 +21,9 @@ mod pack;
 mod stream;
 mod unpack;
 
+pub use attributes::{OPAQUE, is_kept};
 pub use destination::{Destination, PlaceError};
+pub use pack::changes::{Scaffold, pack_changes};
 pub use pack::{PackError, PackOptions, pack, source_name};
-pub use stream::{Entry, Header, Kind, MAX_HEADER, Reader, StreamError, Time, Writer, is_inside};
+pub use stream::{Entry, Header, Kind, MAX_HEADER, Reader, StreamError, Time, Upcoming, Writer, is_inside};
 pub use unpack::{Owners, Policy, Report, UnpackError, unpack};

@@ -1,5 +1,7 @@
 //! A tree of files becomes a stream.
 
+pub(crate) mod changes;
+
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::io::{self, Write};
@@ -42,6 +44,9 @@ pub enum PackError {
     /// A tree is too deep, or a path too long.
     #[error("`{}` is nested too deep: at most {MAX_DEPTH} directories, and 4095 bytes a path", .0.display())]
     TooDeep(PathBuf),
+    /// A file of an overlay's changes needs the layers below.
+    #[error("`{}` is not all there: the kernel that wrote it left a part in the image", .0.display())]
+    Partial(PathBuf),
     /// The stream could not be written.
     #[error("failed to write the stream")]
     Write(#[source] io::Error),
@@ -63,38 +68,52 @@ pub fn source_name(source: &[u8]) -> Option<&[u8]> {
 ///
 /// A trailing slash demands a directory, and follows a symbolic link to one.
 pub fn pack(source: &Path, options: PackOptions, out: &mut dyn Write) -> Result<(), PackError> {
-    let mut packer = Packer {
-        out: Writer::new(io::BufWriter::with_capacity(BLOCK, out)),
-        source: source.to_owned(),
-        options,
-        links: HashMap::new(),
-        buffer: vec![0; BLOCK],
-    };
+    let mut packer = Packer::new(source, options, out);
     let outcome = packer.run();
-    let last = match &outcome {
-        Ok(()) => packer.out.header(&Header::End),
-        // Nobody reads any more.
-        Err(PackError::Write(_)) => return outcome,
-        Err(error) => {
-            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-            let reason = format!("{error}{}", cause.unwrap_or_default());
-            packer.out.header(&Header::Failed(&reason))
-        }
-    };
-    last.and_then(|()| packer.out.flush()).map_err(PackError::Write)?;
-    outcome
+    packer.end(outcome)
 }
 
 struct Packer<W> {
     out: Writer<W>,
     source: PathBuf,
     options: PackOptions,
+    /// Whether it is told where a file's data is before they come.
+    segments: bool,
     /// The first path of each file that has several, by its file system and number.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
 }
 
+impl<'w> Packer<io::BufWriter<&'w mut dyn Write>> {
+    fn new(source: &Path, options: PackOptions, out: &'w mut dyn Write) -> Self {
+        Self {
+            out: Writer::new(io::BufWriter::with_capacity(BLOCK, out)),
+            source: source.to_owned(),
+            options,
+            segments: false,
+            links: HashMap::new(),
+            buffer: vec![0; BLOCK],
+        }
+    }
+}
+
 impl<W: Write> Packer<W> {
+    /// Says how it ended.
+    fn end(&mut self, outcome: Result<(), PackError>) -> Result<(), PackError> {
+        let last = match &outcome {
+            Ok(()) => self.out.header(&Header::End),
+            // Nobody reads any more.
+            Err(PackError::Write(_)) => return outcome,
+            Err(error) => {
+                let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+                let reason = format!("{error}{}", cause.unwrap_or_default());
+                self.out.header(&Header::Failed(&reason))
+            }
+        };
+        last.and_then(|()| self.out.flush()).map_err(PackError::Write)?;
+        outcome
+    }
+
     fn run(&mut self) -> Result<(), PackError> {
         let bytes = self.source.as_os_str().as_bytes();
         let follow = self.options.follow || bytes.ends_with(b"/") || bytes.ends_with(b"/.");
@@ -212,6 +231,9 @@ impl<W: Write> Packer<W> {
             Err(error) => return self.skip_if_gone(path, error),
         };
         let stat = rustix::fs::fstat(&file).map_err(|error| self.failed(path, error))?;
+        if self.segments && attributes::is_partial(&file) {
+            return Err(PackError::Partial(self.shown(path)));
+        }
         // It was another a moment ago: what is there now is for the next copy.
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return self.skip_if_gone(path, Errno::NOENT);
@@ -226,9 +248,11 @@ impl<W: Write> Packer<W> {
         let size = stat.st_size.cast_unsigned();
         self.head(path, Kind::File { size }, &stat)?;
         self.attributes(&file, path)?;
-        let blocks = stat.st_blocks.cast_unsigned();
-        if blocks.saturating_mul(512) >= size {
+        if stat.st_blocks.cast_unsigned().saturating_mul(512) >= size {
             return self.range(&file, path, 0, size);
+        }
+        if self.segments {
+            self.announce(&file, path, size)?;
         }
         let mut position = 0;
         while position < size {

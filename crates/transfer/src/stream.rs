@@ -42,6 +42,9 @@ pub enum Header<'a> {
     End,
     /// The other side gave up, and why.
     Failed(&'a str),
+    /// Where the data of the last entry, a file, is: offsets and lengths, ascending and apart; the rest is holes.
+    /// After its attributes and before its data. Only [`crate::pack_changes`] says it, since a tar wants it first.
+    Segments(Vec<(u64, u64)>),
 }
 
 /// A file of whatever kind.
@@ -179,9 +182,14 @@ pub struct Reader<R> {
 
 /// What kind of header comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Upcoming {
+pub enum Upcoming {
+    /// [`Header::Attribute`].
     Attribute,
+    /// [`Header::Segments`].
+    Segments,
+    /// [`Header::Data`].
     Data,
+    /// Another entry, or the end.
     Other,
 }
 
@@ -221,10 +229,11 @@ impl<R: Read> Reader<R> {
     }
 
     /// What kind of header comes next.
-    pub(crate) fn upcoming(&mut self) -> Result<Upcoming, StreamError> {
+    pub fn upcoming(&mut self) -> Result<Upcoming, StreamError> {
         self.fill()?;
         Ok(match decode(&self.header)? {
             Header::Attribute { .. } => Upcoming::Attribute,
+            Header::Segments(_) => Upcoming::Segments,
             Header::Data { .. } => Upcoming::Data,
             Header::Entry(_) | Header::End | Header::Failed(_) => Upcoming::Other,
         })
@@ -319,6 +328,11 @@ fn follow(expected: Expected, header: &Header<'_>) -> Result<Expected, &'static 
             Ok(Expected::Data { from: end, size, attributes: false })
         }
         (_, Header::Data { .. }) => Err("data is out of place"),
+        (Expected::Data { size, attributes: true, .. }, Header::Segments(segments)) => {
+            check_segments(segments, size)?;
+            Ok(Expected::Data { from: 0, size, attributes: false })
+        }
+        (_, Header::Segments(_)) => Err("segments are out of place"),
         (_, Header::End | Header::Failed(_)) => Ok(Expected::Over),
     }
 }
@@ -343,6 +357,19 @@ fn check(entry: &Entry<'_>) -> Result<Expected, &'static str> {
 fn check_attribute(name: &[u8]) -> Result<(), &'static str> {
     let fits = !name.is_empty() && name.len() <= MAX_NAME && !name.contains(&0);
     fits.then_some(()).ok_or("an attribute's name is none")
+}
+
+fn check_segments(segments: &[(u64, u64)], size: u64) -> Result<(), &'static str> {
+    let mut from = 0;
+    for (offset, length) in segments {
+        let end =
+            offset.checked_add(*length).filter(|end| *end <= size).ok_or("segments are out of bounds")?;
+        if *length == 0 || *offset < from {
+            return Err("segments are out of order");
+        }
+        from = end;
+    }
+    Ok(())
 }
 
 /// Whether `path` is that of something below a tree's root, and of nothing else.
@@ -404,6 +431,9 @@ mod tests {
             data(0, 3),
             data(5, 5),
             entry(b"b/c", Kind::Link { to: b"a" }),
+            entry(b"d", Kind::File { size: 10 }),
+            Header::Segments(vec![(0, 3), (5, 5)]),
+            data(0, 3),
             Header::End,
         ];
         assert_eq!(read(&headers).unwrap(), headers.len());
@@ -415,7 +445,7 @@ mod tests {
         let file = root(Kind::File { size: 10 });
         let data = |offset, length| Header::Data { offset, length };
         let attribute = Header::Attribute { name: b"user.a", value: b"b" };
-        let cases: [(&[Header<'_>], &str); 12] = [
+        let cases: [(&[Header<'_>], &str); 16] = [
             (&[Header::End], "start with its root"),
             (&[entry(b"a", Kind::Directory)], "first entry is not its root"),
             (&[directory.clone(), entry(b"../a", Kind::Directory)], "out of the tree"),
@@ -427,7 +457,11 @@ mod tests {
             (&[file.clone(), data(8, 3)], "out of bounds"),
             (&[file.clone(), data(4, 1), data(4, 1)], "out of bounds"),
             (&[file.clone(), data(0, 1), attribute], "out of place"),
-            (&[file, data(u64::MAX, 1)], "out of bounds"),
+            (&[file.clone(), data(u64::MAX, 1)], "out of bounds"),
+            (&[directory.clone(), Header::Segments(vec![])], "out of place"),
+            (&[file.clone(), data(0, 1), Header::Segments(vec![])], "out of place"),
+            (&[file.clone(), Header::Segments(vec![(5, 1), (0, 1)])], "out of order"),
+            (&[file, Header::Segments(vec![(5, u64::MAX)])], "out of bounds"),
         ];
         for (headers, rule) in cases {
             let error = read(headers).unwrap_err().to_string();

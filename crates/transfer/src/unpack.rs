@@ -412,6 +412,8 @@ impl<R: Read> Maker<'_, R> {
                         self.set(&file, &head.path, &name, &value)?;
                     }
                 }
+                // They are for those who must know before the data come.
+                Upcoming::Segments => drop(self.reader.next_header()?),
                 Upcoming::Data => {
                     let Header::Data { offset, .. } = self.reader.next_header()? else {
                         return Err(StreamError::Malformed("data is out of place").into());
@@ -571,7 +573,8 @@ impl Header<'_> {
         match self {
             Self::Entry(entry) => Next::Entry(Head::of(&entry)),
             Self::Attribute { name, value } => Next::Attribute(name.to_vec(), value.to_vec()),
-            Self::Data { .. } => Next::Data,
+            // Both belong to a file, which is read elsewhere.
+            Self::Data { .. } | Self::Segments(_) => Next::Data,
             Self::End | Self::Failed(_) => Next::End,
         }
     }

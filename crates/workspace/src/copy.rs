@@ -28,7 +28,8 @@ use crate::run::{Control, ending_signal};
 use crate::state::State;
 use crate::supervisor::report::causes;
 use crate::workspace::{Workspace, WorkspaceError};
-use channel::{Chunks, Outlet};
+pub(crate) use channel::Chunks;
+use channel::Outlet;
 
 /// The most that a guest may say about how unpacking went, in bytes.
 const LONGEST_REPORT: usize = 64 * 1024;
@@ -291,22 +292,71 @@ pub(crate) async fn copy_out(
     mut progress: impl FnMut(u64) + Send + 'static,
 ) -> Result<Copied, CopyError> {
     let GuestSource { path, follow, archive } = source;
-    let mut process = agent.transfer(Transfer::Pack { path, follow, attributes: archive });
+    let process = agent.transfer(Transfer::Pack { path, follow, attributes: archive });
+    let work = move |chunks| match target {
+        HostTarget::Path(destination) => {
+            let owners = if archive { Owners::Kept } else { Owners::Own };
+            let policy = Policy { owners, privileged: false };
+            transfer::unpack(chunks, &destination, policy, &mut progress).map_err(CopyError::from)
+        }
+        HostTarget::Archive(out, name) => archive::write(chunks, out, name.as_deref(), &mut progress),
+    };
+    let Taken { outcome, signal, lost } = take(process, controls, work).await?;
+    home::mark("copied");
+    match (outcome, signal) {
+        (Ok(report), _) => Ok(Copied::All(report)),
+        (Err(error), Some(signal)) => match error {
+            CopyError::Unpack(error @ UnpackError::Partial { .. }) => Err(CopyError::Unpack(error)),
+            _ => Ok(Copied::Interrupted(signal)),
+        },
+        (Err(CopyError::Unpack(UnpackError::Stream(StreamError::Cut))), None) if lost => {
+            Err(CopyError::Lost(agent.why_lost()))
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// What became of a stream that a process of the guest wrote.
+pub(crate) struct Taken<T> {
+    /// What was made of it, or of a part of it.
+    pub(crate) outcome: T,
+    /// A signal to this process that cut it off.
+    pub(crate) signal: Option<i32>,
+    /// Whether the guest was lost on the way.
+    pub(crate) lost: bool,
+}
+
+/// Why nobody took a stream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeError {
+    /// The guest could not start to write it.
+    #[error("the guest cannot start {}", .0.reason)]
+    NotStarted(SpawnFailure),
+    /// The thread that reads it could not be started, or ended without a word.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<TakeError> for CopyError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::NotStarted(failure) => Self::NotStarted(failure),
+            TakeError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// Has a thread do `work` with what a process of the guest writes.
+pub(crate) async fn take<T: Send + 'static>(
+    mut process: Process,
+    controls: &mut mpsc::UnboundedReceiver<Control>,
+    work: impl FnOnce(Chunks) -> T + Send + 'static,
+) -> Result<Taken<T>, TakeError> {
     let (sender, chunks) = Chunks::new(process.handle());
     let mut sender = Some(sender);
     let (finish, mut finished) = oneshot::channel();
-    std::thread::Builder::new().spawn(move || {
-        let outcome = match target {
-            HostTarget::Path(destination) => {
-                let owners = if archive { Owners::Kept } else { Owners::Own };
-                let policy = Policy { owners, privileged: false };
-                transfer::unpack(chunks, &destination, policy, &mut progress).map_err(CopyError::from)
-            }
-            HostTarget::Archive(out, name) => archive::write(chunks, out, name.as_deref(), &mut progress),
-        };
-        // Whoever waits may have gone.
-        let _ = finish.send(outcome);
-    })?;
+    // Whoever waits may have gone.
+    std::thread::Builder::new().spawn(move || drop(finish.send(work(chunks))))?;
     let mut signal = None;
     let mut lost = false;
     let outcome = loop {
@@ -320,7 +370,7 @@ pub(crate) async fn copy_out(
                     }
                 }
                 Some(ProcessEvent::Started) => {}
-                Some(ProcessEvent::Failed(failure)) => return Err(CopyError::NotStarted(failure)),
+                Some(ProcessEvent::Failed(failure)) => return Err(TakeError::NotStarted(failure)),
                 Some(ProcessEvent::Output(OutputStream::Stderr, chunk)) => {
                     process.handle().credit(OutputStream::Stderr, chunk.len());
                 }
@@ -337,19 +387,9 @@ pub(crate) async fn copy_out(
             }
         }
     };
-    home::mark("copied");
-    match (outcome, signal) {
-        (Ok(Ok(report)), _) => Ok(Copied::All(report)),
-        (Ok(Err(error)), Some(signal)) => match error {
-            CopyError::Unpack(error @ UnpackError::Partial { .. }) => Err(CopyError::Unpack(error)),
-            _ => Ok(Copied::Interrupted(signal)),
-        },
-        (Ok(Err(CopyError::Unpack(UnpackError::Stream(StreamError::Cut)))), None) if lost => {
-            Err(CopyError::Lost(agent.why_lost()))
-        }
-        (Ok(Err(error)), None) => Err(error),
-        (Err(_), _) => Err(io::Error::other("the thread that copies ended").into()),
-    }
+    let outcome =
+        outcome.map_err(|_| io::Error::other("the thread that reads what the guest sends ended"))?;
+    Ok(Taken { outcome, signal, lost })
 }
 
 /// Copies files of the host to the guest that `agent` serves.

@@ -80,6 +80,11 @@ pub enum EventKind {
         /// Which.
         to: Name,
     },
+    /// An image was made of it.
+    Committed {
+        /// Its name.
+        image: String,
+    },
     /// Its disk has another size.
     Resized {
         /// Which.
@@ -126,6 +131,7 @@ impl EventKind {
             Self::Resumed => "resumed".to_owned(),
             Self::Renamed { to } => format!("renamed to {to}"),
             Self::Cloned { to } => format!("cloned as {to}"),
+            Self::Committed { image } => format!("committed as {image}"),
             Self::Resized { size } => format!("disk resized to {size}"),
             Self::Deleted => "deleted".to_owned(),
             Self::Quarantined { reason } => format!("quarantined: {reason}"),

@@ -200,8 +200,10 @@ impl Agent {
                 self.outbox.send(&ToHost::Measured(usage));
             }
             ToGuest::ShutDown { grace } => self.shut_down(grace),
-            ToGuest::Spawn { process, command } => self.spawn(process, || Process::start(&command)),
-            ToGuest::Transfer { process, transfer } => self.spawn(process, || Process::transfer(&transfer)),
+            ToGuest::Spawn { process, command } => self.spawn(process, |_| Process::start(&command)),
+            ToGuest::Transfer { process, transfer } => {
+                self.spawn(process, |root| Process::transfer(&transfer, root));
+            }
             ToGuest::Input { process, data } => self.take_input(process, data),
             ToGuest::EndInput { process } => self.end_input(process),
             ToGuest::Credit { process, stream, bytes } => self.take_credit(process, stream, bytes),
@@ -234,13 +236,17 @@ impl Agent {
         self.etc.bind()
     }
 
-    fn spawn(&mut self, id: ProcessId, start: impl FnOnce() -> Result<Process, proto::SpawnFailure>) {
+    fn spawn(
+        &mut self,
+        id: ProcessId,
+        start: impl FnOnce(&MountedRoot) -> Result<Process, proto::SpawnFailure>,
+    ) {
         let started = match &self.root {
             Some(_) if self.processes.len() >= MOST_PROCESSES => Err(proto::SpawnFailure {
                 kind: proto::SpawnFailureKind::Setup,
                 reason: format!("another command: {MOST_PROCESSES} run in this guest already"),
             }),
-            Some(_) if !self.unfit => start(),
+            Some(root) if !self.unfit => start(root),
             _ => Err(proto::SpawnFailure {
                 kind: proto::SpawnFailureKind::Setup,
                 reason: "the machine is not set up".to_owned(),

@@ -3,20 +3,25 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use proto::{ReceivedFiles, Transfer};
 use transfer::{Destination, Owners, PackOptions, Policy, UnpackError};
 
-/// Does what `transfer` says, over the standard streams; returns the process's exit code.
-pub(crate) fn transfer(transfer: &Transfer) -> u8 {
+use crate::root;
+use crate::scaffold::SCAFFOLDS;
+
+/// Does what `transfer` says, over the standard streams; returns the process's exit code. `below` is where the disks
+/// are mounted, if it needs that.
+pub(crate) fn transfer(transfer: &Transfer, below: Option<BorrowedFd<'_>>) -> u8 {
     // Modes are those that files bring.
     rustix::process::umask(rustix::fs::Mode::empty());
     let outcome = match transfer {
         Transfer::Pack { path, follow, attributes } => pack(path, *follow, *attributes),
         Transfer::Unpack { path, name, owners } => unpack(path, name.clone(), *owners),
+        Transfer::PackChanges => pack_changes(below),
     };
     u8::from(outcome.is_err())
 }
@@ -26,6 +31,13 @@ fn pack(path: &[u8], follow: bool, attributes: bool) -> io::Result<()> {
     let mut out = standard(rustix::stdio::stdout())?;
     let options = PackOptions { follow, attributes };
     transfer::pack(&from_root(path), options, &mut out).map_err(io::Error::other)
+}
+
+fn pack_changes(below: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let below = below.ok_or(io::ErrorKind::NotFound)?;
+    let (upper, image) = root::layers(below)?;
+    let mut out = standard(rustix::stdio::stdout())?;
+    transfer::pack_changes(upper.as_fd(), image.as_fd(), &SCAFFOLDS, &mut out).map_err(io::Error::other)
 }
 
 fn unpack(path: &[u8], name: Option<Vec<u8>>, owners: bool) -> io::Result<()> {

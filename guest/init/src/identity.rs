@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use proto::Identity;
 use rustix::fs::{Mode, OFlags};
@@ -14,6 +15,7 @@ use rustix::time::{ClockId, Timespec};
 
 use crate::failed;
 use crate::kernel_calls::add_entropy;
+use crate::scaffold::{make_directory, make_file};
 
 const FILES: [&str; 4] = ["hosts", "hostname", "resolv.conf", "machine-id"];
 
@@ -42,7 +44,7 @@ impl Etc {
     /// Binds the files into the root file system, which is the root by now.
     pub(crate) fn bind(&self) -> Result<(), String> {
         // An image without a writable /etc has no use for them.
-        let _ = std::fs::create_dir("/etc");
+        let _ = make_directory(Path::new("/etc"), 0o755);
         for file in FILES {
             self.bind_one(file).map_err(failed(&format!("put /etc/{file} in place")))?;
         }
@@ -51,7 +53,7 @@ impl Etc {
 
     fn bind_one(&self, file: &str) -> std::io::Result<()> {
         let target = format!("/etc/{file}");
-        ensure_file(&target)?;
+        make_file(Path::new(&target))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = rustix::mount::open_tree(&self.directory, file, flags)?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
@@ -96,17 +98,6 @@ impl Etc {
         };
         write().map_err(failed(&format!("write /etc/{file}")))
     }
-}
-
-/// A bind needs something to be bound over. A link that leads nowhere is no place to put a file.
-fn ensure_file(path: &str) -> std::io::Result<()> {
-    if std::fs::metadata(path).is_ok() {
-        return Ok(());
-    }
-    if std::fs::symlink_metadata(path).is_ok() {
-        std::fs::remove_file(path)?;
-    }
-    std::fs::write(path, "")
 }
 
 /// Sets the wall clock to this time since the Unix epoch.

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -74,18 +74,30 @@ pub(crate) fn start_as(command: &mut Command, identity: Identity, image: Image) 
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Makes `command` execute nothing: its process does `work`, and ends with the code that this returns.
+/// The descriptor that a process which executes nothing may be given.
+const GIVEN: RawFd = 3;
+
+/// Makes `command` execute nothing: its process does `work`, with the descriptor that it is given, and ends with the
+/// code that this returns.
 pub(crate) fn instead_of_executing(
     command: &mut Command,
-    mut work: impl FnMut() -> u8 + Send + Sync + 'static,
+    given: Option<OwnedFd>,
+    mut work: impl FnMut(Option<BorrowedFd<'_>>) -> u8 + Send + Sync + 'static,
 ) {
     let prepare = move || {
         unblock_signals()?;
         rustix::process::setsid()?;
+        let mut first_closed = GIVEN;
+        if let Some(given) = &given {
+            // SAFETY: whatever is there is used by nobody from here on.
+            check(unsafe { libc::dup2(given.as_raw_fd(), GIVEN) })?;
+            first_closed += 1;
+        }
         // What is open here is not its concern. It also tells whoever waits that the process has started.
         // SAFETY: what is closed is used by nobody from here on: `work` opens what it needs.
-        check(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) })?;
-        let code = work();
+        check(unsafe { libc::close_range(first_closed.cast_unsigned(), libc::c_uint::MAX, 0) })?;
+        // SAFETY: it was just made, and is closed with the process.
+        let code = work(given.as_ref().map(|_| unsafe { BorrowedFd::borrow_raw(GIVEN) }));
         // SAFETY: a plain system call, which does not return.
         unsafe { libc::_exit(code.into()) }
     };

@@ -28,6 +28,7 @@ mod network;
 mod outbox;
 mod process;
 mod root;
+mod scaffold;
 mod shutdown;
 mod streams;
 mod usage;

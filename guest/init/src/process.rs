@@ -15,6 +15,7 @@ use rustix::termios::Winsize;
 
 use crate::files;
 use crate::kernel_calls::{Identity, Image, instead_of_executing, signal_group, start_as};
+use crate::root::MountedRoot;
 use crate::streams::{Input, InputKind, Output};
 use crate::user::{Account, look_up};
 
@@ -51,15 +52,19 @@ impl Process {
             .map_err(|error| setup(format!("failed to make the standard streams: {error}")))
     }
 
-    /// Starts a process that packs or unpacks files: a copy of this one.
-    pub(crate) fn transfer(transfer: &Transfer) -> Result<Self, SpawnFailure> {
+    /// Starts a process that packs or unpacks files: a copy of this one. What it may need of `root` it is given.
+    pub(crate) fn transfer(transfer: &Transfer, root: &MountedRoot) -> Result<Self, SpawnFailure> {
         let setup = |error: io::Error| SpawnFailure {
             kind: SpawnFailureKind::Setup,
             reason: format!("a process that copies files: {error}"),
         };
+        let given = match transfer {
+            Transfer::PackChanges => Some(root.below().map_err(setup)?),
+            Transfer::Pack { .. } | Transfer::Unpack { .. } => None,
+        };
         let transfer = transfer.clone();
         let mut prepared = std::process::Command::new("/");
-        instead_of_executing(&mut prepared, move || files::transfer(&transfer));
+        instead_of_executing(&mut prepared, given, move |given| files::transfer(&transfer, given));
         prepared.stdin(StdStdio::piped()).stdout(StdStdio::piped()).stderr(StdStdio::null());
         let child = prepared.spawn().map_err(setup)?;
         drop(prepared);

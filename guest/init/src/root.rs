@@ -11,21 +11,25 @@
 //! The initramfs stays mounted underneath, out of the workload's sight, and is where the way down leads.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use proto::{Attach, Root, Writable};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::MountFlags;
 
 use crate::boot::mount;
 use crate::failed;
 use crate::kernel_calls::resize_ext4;
+use crate::scaffold::{make_directory, times};
 use crate::volumes::Volumes;
 
 const IMAGE: &str = "/image";
 pub(crate) const DISK: &str = "/disk";
 const NEW_ROOT: &str = "/root-fs";
+
+/// No file of the upper layer refers to the one below.
+const WHOLE_FILES: &str = ",redirect_dir=off,metacopy=off,index=off";
 
 /// The mounted root file system, and the way back to the initramfs.
 pub(crate) struct MountedRoot {
@@ -86,6 +90,8 @@ fn mount_overlay(options: &str) -> Result<(), String> {
         std::fs::create_dir_all(&work)
     };
     make().map_err(failed("prepare the writable disk"))?;
+    // Whatever the kernel was built to do: the upper layer has whole files, so that it can become a layer of an image.
+    let options = format!("{WHOLE_FILES}{options}");
     // An overlay that was volatile and did not end cleanly refuses its next mount; its disk is gone by then.
     let data = CString::new(format!("lowerdir={IMAGE},upperdir={upper},workdir={work}{options}"))
         .expect("options are ours");
@@ -97,7 +103,8 @@ fn copy_attributes(from: &str, to: &str) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let attributes = std::fs::metadata(from)?;
     std::os::unix::fs::chown(to, Some(attributes.uid()), Some(attributes.gid()))?;
-    std::fs::set_permissions(to, attributes.permissions())
+    std::fs::set_permissions(to, attributes.permissions())?;
+    Ok(rustix::fs::utimensat(CWD, to, &times(&attributes), AtFlags::empty())?)
 }
 
 fn mount_kernel_views() -> Result<(), String> {
@@ -113,9 +120,7 @@ fn mount_kernel_views() -> Result<(), String> {
     ];
     for (kind, place, flags, data) in mounts {
         let target = format!("{NEW_ROOT}/{place}");
-        if std::fs::symlink_metadata(&target).is_err() {
-            std::fs::create_dir(&target).map_err(failed(&format!("make /{place}")))?;
-        }
+        make_directory(Path::new(&target), 0o755).map_err(failed(&format!("make /{place}")))?;
         match mount(kind, &target, flags, data) {
             // Not every kernel has message queues or control groups.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
@@ -142,9 +147,7 @@ fn open_directory(path: &str) -> rustix::io::Result<OwnedFd> {
 
 /// What programs take for granted and small images lack. A directory that cannot be made is not missed.
 fn prepare_directories() {
-    if std::fs::create_dir("/tmp").is_ok() {
-        let _ = std::fs::set_permissions("/tmp", std::fs::Permissions::from_mode(0o1777));
-    }
+    let _ = make_directory(Path::new("/tmp"), 0o1777);
     let links = [
         ("/proc/self/fd", "/dev/fd"),
         ("fd/0", "/dev/stdin"),
@@ -156,6 +159,19 @@ fn prepare_directories() {
     }
     let _ = std::fs::remove_file("/dev/ptmx");
     let _ = std::os::unix::fs::symlink("pts/ptmx", "/dev/ptmx");
+}
+
+/// The layers of the root file system, by the initramfs: what takes changes, and the image.
+pub(crate) fn layers(below: BorrowedFd<'_>) -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let open = |path: &str| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(below, path, flags, Mode::empty())
+    };
+    Ok((open(&format!("{}/upper", relative(DISK)))?, open(relative(IMAGE))?))
+}
+
+fn relative(path: &str) -> &str {
+    path.trim_start_matches('/')
 }
 
 impl MountedRoot {
@@ -171,8 +187,7 @@ impl MountedRoot {
             self.volumes.open(&self.initramfs, serial)?
         } else {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let place = DISK.trim_start_matches('/');
-            rustix::fs::openat(&self.initramfs, place, flags, Mode::empty())
+            rustix::fs::openat(&self.initramfs, relative(DISK), flags, Mode::empty())
                 .map_err(|error| step(error.into()))?
         };
         let block = rustix::fs::fstatvfs(&disk).map_err(|error| step(error.into()))?.f_bsize;
@@ -185,6 +200,11 @@ impl MountedRoot {
         let told =
             rustix::fs::fstatvfs(&disk).map_err(|error| format!("failed to look at the disk: {error}"))?;
         Ok((told.f_blocks * told.f_frsize, (told.f_blocks - told.f_bfree) * told.f_frsize))
+    }
+
+    /// The initramfs, where the disks are mounted.
+    pub(crate) fn below(&self) -> std::io::Result<OwnedFd> {
+        self.initramfs.as_fd().try_clone_to_owned()
     }
 
     /// Unmounts everything. When this returns without an error, the disk is clean.

@@ -223,7 +223,7 @@ fn copy(place: &Path) -> io::Result<()> {
         attributes: true,
     };
     let mut packer = std::process::Command::new("/");
-    instead_of_executing(&mut packer, move || files::transfer(&what));
+    instead_of_executing(&mut packer, None, move |_| files::transfer(&what, None));
     packer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = packer.spawn()?;
     drop(packer);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{SERVICE, eventually, started, state, status};
 
 /// Verbs that pass every step there is, on a workspace `box`.
-const LIFE: [&[&str]; 23] = [
+const LIFE: [&[&str]; 24] = [
     &["volume", "create", "data"],
     &["create", "--name", "box", "-v", "data:/data", "--image", "busybox", "sh", "-c", SERVICE],
     &["start", "box"],
@@ -28,6 +28,7 @@ const LIFE: [&[&str]; 23] = [
     &["start", "box"],
     &["kill", "box"],
     &["resize", "box", "--size", "11g"],
+    &["commit", "box", "committed"],
     &["clone", "box", "copy"],
     &["delete", "--yes", "copy"],
     &["rename", "box", "moved"],

@@ -191,6 +191,12 @@ impl Index {
         }
     }
 
+    /// An entry of this manifest, if there is one, without its name.
+    pub(super) fn bare(&self, manifest: &Digest) -> Option<Descriptor> {
+        let found = self.entries.iter().find(|entry| entry.digest == *manifest)?;
+        Some(Descriptor { annotations: std::collections::BTreeMap::new(), ..found.clone() })
+    }
+
     fn drop_where(&mut self, dropped: impl Fn(&Descriptor) -> bool) -> bool {
         let before = self.entries.len();
         self.entries.retain(|entry| !dropped(entry));

@@ -137,6 +137,27 @@ impl Ingest {
     }
 }
 
+impl Ingest {
+    /// Gives `manifest` the `name`. If the image with the manifest `base` loses its last name so, it is kept without
+    /// one.
+    pub(crate) fn name_over(
+        &self,
+        manifest: &Descriptor,
+        name: &Reference,
+        base: &Digest,
+    ) -> Result<(), StoreError> {
+        let blobs = self.store.blobs();
+        home::sync_directory(&blobs).map_err(accessing(&blobs))?;
+        self.store.change_index(|index| {
+            let kept = index.bare(base);
+            index.name(name, Descriptor { annotations: BTreeMap::new(), ..manifest.clone() });
+            if let Some(kept) = kept {
+                index.keep(kept);
+            }
+        })
+    }
+}
+
 impl BlobWriter {
     /// How many bytes were written.
     pub(crate) fn size(&self) -> u64 {

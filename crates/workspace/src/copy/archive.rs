@@ -33,7 +33,7 @@ pub(super) fn write(
     loop {
         let (mut header, path, link, size) = match next {
             Next::Entry { header, path, link, size } => (header, named(name, &path), link, size),
-            Next::Attribute(..) => {
+            Next::Attribute(..) | Next::Segments => {
                 return Err(CopyError::Protocol("an attribute is out of place".to_owned()));
             }
             Next::End => break,
@@ -95,6 +95,7 @@ fn named(root: Option<&[u8]>, path: &[u8]) -> Vec<u8> {
 enum Next {
     Entry { header: Box<tar::Header>, path: Vec<u8>, link: Option<Vec<u8>>, size: Option<u64> },
     Attribute(String, Vec<u8>),
+    Segments,
     End,
 }
 
@@ -105,6 +106,7 @@ impl Next {
             Header::Attribute { name, value } => {
                 Self::Attribute(String::from_utf8_lossy(name).into_owned(), value.to_vec())
             }
+            Header::Segments(_) => Self::Segments,
             Header::Data { .. } | Header::End | Header::Failed(_) => Self::End,
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::agent::ProcessHandle;
 
 /// What a process wrote, to be read by a thread. Credit goes back as it is read, which bounds what waits.
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     waiting: blocking::Receiver<Vec<u8>>,
     current: Vec<u8>,
     read: usize,
