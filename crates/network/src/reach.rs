@@ -84,8 +84,8 @@ fn refused_6(address: Ipv6Addr) -> Option<Refusal> {
         // Unspecified, loopback, and IPv4 addresses in their old clothes.
         [0, 0, 0, 0, 0, 0, ..] => Some(Refusal::Host),
         [0xff00..=0xffff, ..] => Some(Refusal::NotOne),
-        [0xfe80..=0xfeff, ..] => Some(Refusal::LinkLocal),
-        [0xfd00, 0x0ec2, ..] => Some(Refusal::LinkLocal),
+        // The second is where a cloud hands out credentials.
+        [0xfe80..=0xfeff, ..] | [0xfd00, 0x0ec2, ..] => Some(Refusal::LinkLocal),
         // Translated to IPv4 somewhere (RFC 6052, RFC 3056).
         [0x64, 0xff9b, ..] => refused_4(embedded),
         [0x2002, high, low, ..] => {

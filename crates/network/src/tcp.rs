@@ -84,6 +84,7 @@ enum State {
 
 /// A connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one side's news, in any combination")]
 pub(crate) struct Flow {
     pub(crate) ends: Ends,
     socket: OwnedFd,
@@ -197,7 +198,7 @@ impl Flow {
         self.window = usize::from(syn.window);
         self.scaled = syn.scale.is_some();
         self.scale = syn.scale.unwrap_or(0);
-        let size = usize::from(syn.segment_size.unwrap_or(536));
+        let size = usize::from(syn.most.unwrap_or(536));
         self.segment_size = size.clamp(64, usize::from(self.our_segment_size()));
     }
 
@@ -225,8 +226,16 @@ impl Flow {
             }
         };
         self.arm(io.now);
+        if self.is_over(io) { Fate::Over } else { fate }
+    }
+
+    /// Whether both sides have said everything. The guest knows it then, too.
+    fn is_over(&mut self, io: &mut Io<'_>) -> bool {
         let over = self.fin_acknowledged && self.guest_done && self.to_host.is_empty();
-        if over { Fate::Over } else { fate }
+        if over && self.owes {
+            self.acknowledge(io);
+        }
+        over
     }
 
     fn finish_connecting(&mut self, io: &mut Io<'_>) -> Fate {
@@ -350,6 +359,3 @@ fn consume(buffer: &mut VecDeque<u8>, length: usize, pool: &mut usize) {
         *buffer = VecDeque::new();
     }
 }
-
-#[cfg(test)]
-mod tests;

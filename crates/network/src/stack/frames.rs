@@ -115,7 +115,7 @@ impl Stack {
             return None;
         }
         let socket = super::sockets::connect_tcp(to).ok()?;
-        let start = self.random();
+        let start = random();
         self.add_flow(Flow::outbound(ends, socket, syn, start));
         Some(())
     }
@@ -197,12 +197,12 @@ impl Stack {
         }
         self.remember(key);
     }
+}
 
-    pub(super) fn random(&self) -> u32 {
-        let mut bytes = [0; 4];
-        // It only has to differ from one connection to the next; the guest is the only one who sees it.
-        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        filled.expect("a kernel that runs has randomness");
-        u32::from_ne_bytes(bytes)
-    }
+/// A number that nobody can guess.
+pub(super) fn random() -> u32 {
+    let mut bytes = [0; 4];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    filled.expect("a kernel that runs has randomness");
+    u32::from_ne_bytes(bytes)
 }

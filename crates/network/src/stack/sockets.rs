@@ -8,6 +8,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
+use super::frames::random;
 use super::{MOST_CONVERSATIONS, MOST_QUESTIONS, Stack, Token};
 use crate::addresses::{GATEWAY, GUEST, is_inside};
 use crate::datagrams::{self, Conversation, Kind, Way};
@@ -114,7 +115,7 @@ impl Stack {
         prepare(&socket).ok();
         let remote =
             self.seen_as(client, |stack, remote| stack.flow_keys.contains_key(&Ends { guest, remote }))?;
-        let start = self.random();
+        let start = random();
         let cable = self.cable.as_mut()?;
         let io = &mut Io { cable, pool: &mut self.pool, scratch: &mut self.scratch, now: Instant::now() };
         let flow = Flow::inbound(Ends { guest, remote }, socket, start, io);
@@ -308,7 +309,7 @@ impl Stack {
                 self.questions.remove(key);
             }
         }
-        let (number, now) = (self.random() as u16, Instant::now());
+        let (number, now) = (random() as u16, Instant::now());
         let ends = (datagram.from, datagram.to);
         let asked = (datagram.payload, question.clone());
         let Some(pending) = Pending::ask(asked, ends, self.servers.now(), number, now) else {

@@ -8,6 +8,9 @@ use rustix::net::{SendFlags, Shutdown};
 use super::{Fate, Flow, Io, LARGEST_BUFFER, State, allowance, consume};
 use crate::wire::{Flags, Segment};
 
+/// How much room a guest is told of by itself, in bytes.
+const WORTH_TELLING: i32 = 128 * 1024;
+
 impl Flow {
     /// Takes a segment of the guest's.
     pub(crate) fn receive(&mut self, segment: &Segment<'_>, io: &mut Io<'_>) -> Fate {
@@ -35,7 +38,7 @@ impl Flow {
         if self.take(segment, io).is_err() {
             return self.reset(io);
         }
-        Fate::Eager
+        if self.is_over(io) { Fate::Over } else { Fate::Eager }
     }
 
     /// The guest's reset, if it is meant: it is for what is expected, or near.
@@ -153,7 +156,7 @@ impl Flow {
         if self.to_host.len() < before {
             // The guest hears of room that is worth a segment.
             let room = self.expected.wrapping_add((LARGEST_BUFFER - self.to_host.len()) as u32);
-            self.owes |= room.wrapping_sub(self.edge).cast_signed() >= (LARGEST_BUFFER / 4) as i32;
+            self.owes |= room.wrapping_sub(self.edge).cast_signed() >= WORTH_TELLING;
         }
         if self.guest_done && self.to_host.is_empty() && !self.shut {
             self.shut = true;

@@ -39,7 +39,7 @@ pub(crate) struct Segment<'a> {
     /// As it is written, not scaled.
     pub(crate) window: u16,
     /// Of a SYN: the longest segment that the guest takes.
-    pub(crate) segment_size: Option<u16>,
+    pub(crate) most: Option<u16>,
     /// Of a SYN: by how many bits its windows are to be shifted.
     pub(crate) scale: Option<u8>,
     pub(crate) payload: &'a [u8],
@@ -60,7 +60,7 @@ impl<'a> Segment<'a> {
             acknowledged: double(bytes, 8)?,
             flags: Flags(bytes[13]),
             window: word(bytes, 14)?,
-            segment_size: None,
+            most: None,
             scale: None,
             payload: &bytes[header..],
         };
@@ -87,7 +87,7 @@ impl<'a> Segment<'a> {
             };
             let Some((option, further)) = options.split_at_checked(length) else { return };
             match option {
-                [2, 4, high, low] => self.segment_size = Some(u16::from_be_bytes([*high, *low])),
+                [2, 4, high, low] => self.most = Some(u16::from_be_bytes([*high, *low])),
                 // RFC 7323, 2.3: more than 14 is to be read as 14.
                 [3, 3, scale] => self.scale = Some((*scale).min(14)),
                 _ => {}
