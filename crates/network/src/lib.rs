@@ -16,6 +16,7 @@ mod addresses;
 mod cable;
 mod datagrams;
 mod dns;
+mod inspect;
 mod publish;
 mod reach;
 mod report;
@@ -28,6 +29,7 @@ mod wire;
 pub use addresses::{
     GATEWAY, GATEWAY_6, GUEST, GUEST_6, HOST_NAME, MTU, NAMESERVER, NAMESERVER_6, PREFIX, PREFIX_6,
 };
+pub use inspect::inspect;
 pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
 pub use reach::{HostAccess, Refusal};
 pub use report::Report;

@@ -18,7 +18,7 @@ unless (fork) {
 }
 my @listeners = map { IO::Socket::INET->new(LocalPort => $_, Listen => 9, ReuseAddr => 1) or die } 80, 82;
 unless (fork) {
-    while (my $client = $listeners[1]->accept) { open my $file, "/etc/hostname"; print $client <$file>; close $client }
+    while (my $client = $listeners[1]->accept) { open my $file, "/etc/hostname"; print $client readline($file); close $client }
 }
 while (my $client = $listeners[0]->accept) { print $client $_ while <$client>; close $client }
 "#;
