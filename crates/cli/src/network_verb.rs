@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::list::shown_ports;
 use crate::output::{self, Format};
-use crate::port::Port;
+use crate::port::PortDocument;
 use crate::pull::open_home;
 
 /// Show what a workspace's network is, and does
@@ -42,7 +42,7 @@ pub(crate) struct Document {
     dns: Vec<IpAddr>,
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     names: Vec<HostEntry>,
-    ports: Vec<Port>,
+    ports: Vec<PortDocument>,
     #[serde(skip)]
     shown_ports: String,
     /// Of a workspace that runs.
@@ -70,7 +70,7 @@ pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failu
     let document = Document {
         name: status.name.clone(),
         mode: spec.network,
-        addresses: (spec.network == Network::User).then(|| Addresses {
+        addresses: (spec.network == Network::User).then_some(Addresses {
             guest: network::GUEST,
             gateway: network::GATEWAY,
             nameserver: network::NAMESERVER,
@@ -82,7 +82,7 @@ pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failu
         dns: spec.dns.clone(),
         names: spec.add_host.clone(),
         traffic: status.live.as_ref().and_then(|_| workspace.network_report()),
-        ports: Port::all(&ports),
+        ports: PortDocument::all(&ports),
         shown_ports: shown_ports(&ports),
     };
     match global.format() {

@@ -36,9 +36,10 @@ pub(crate) struct PortArgs {
 #[derive(Debug, clap::Subcommand)]
 enum PortVerb {
     /// Publish ports
+    #[command(after_help = "Example:\n  microagent port add web 127.0.0.1:8080:80")]
     Add(ChangeArgs),
     /// Withdraw ports; connections that there are go on
-    #[command(alias = "rm")]
+    #[command(alias = "rm", after_help = "Example:\n  microagent port remove web 8080:80")]
     Remove(ChangeArgs),
 }
 
@@ -55,7 +56,7 @@ struct ChangeArgs {
 /// A published port in JSON; a contract.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Port {
+pub(crate) struct PortDocument {
     host_ip: IpAddr,
     host_port: u16,
     guest_port: u16,
@@ -63,7 +64,7 @@ pub(crate) struct Port {
     protocol: PortProtocol,
 }
 
-impl Port {
+impl PortDocument {
     pub(crate) fn all(published: &[Published]) -> Vec<Self> {
         let port = |port: &Published| Self {
             host_ip: port.address.ip(),
@@ -99,7 +100,7 @@ pub(crate) fn port(global: &Global, args: &PortArgs) -> Result<Exit, Failure> {
 
 fn show(global: &Global, ports: &[Published]) {
     match global.format() {
-        Format::Json => output::json(&Port::all(ports)),
+        Format::Json => output::json(&PortDocument::all(ports)),
         Format::Text => ports.iter().for_each(|port| {
             output::data(&format!("{}/{} -> {}", port.guest, port.protocol, port.address));
         }),

@@ -25,7 +25,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         ("network", schema_for!(crate::network_verb::Document)),
         ("perf", schema_for!(crate::perf::Report)),
         ("perf-density", schema_for!(crate::perf::Density)),
-        ("port", schema_for!(Vec<crate::port::Port>)),
+        ("port", schema_for!(Vec<crate::port::PortDocument>)),
         ("prune", schema_for!(crate::disk_verbs::Pruned)),
         ("pull", schema_for!(crate::pull::Pulled)),
         ("stats", schema_for!(Vec<crate::stats::Entry>)),

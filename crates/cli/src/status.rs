@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::list::shown_ports;
 use crate::output::{self, Format};
-use crate::port::Port;
+use crate::port::PortDocument;
 use crate::pull::open_home;
 use crate::time::age;
 
@@ -102,7 +102,7 @@ pub(crate) struct Connected {
     address: Option<std::net::Ipv4Addr>,
     gateway: Option<std::net::Ipv4Addr>,
     nameserver: Option<std::net::Ipv4Addr>,
-    ports: Vec<Port>,
+    ports: Vec<PortDocument>,
 }
 
 pub(crate) fn status(global: &Global, args: &StatusArgs) -> Result<Exit, Failure> {
@@ -182,7 +182,7 @@ fn connected(mode: workspace::Network, ports: &[Published]) -> Connected {
         address: reaches_out.then_some(network::GUEST),
         gateway: reaches_out.then_some(network::GATEWAY),
         nameserver: reaches_out.then_some(network::NAMESERVER),
-        ports: Port::all(ports),
+        ports: PortDocument::all(ports),
     }
 }
 

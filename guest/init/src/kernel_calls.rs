@@ -220,7 +220,7 @@ pub(crate) fn add_default_route(gateway: Ipv4Addr) -> io::Result<()> {
     interface_call(libc::SIOCADDRT, &route)
 }
 
-/// linux/ipv6.h: `struct in6_ifreq`.
+/// `linux/ipv6.h`: `struct in6_ifreq`.
 #[repr(C)]
 struct Address6 {
     address: [u8; 16],
@@ -235,7 +235,7 @@ pub(crate) fn add_address_6(interface: &str, address: Ipv6Addr, prefix: u8) -> i
     call(AddressFamily::INET6, libc::SIOCSIFADDR, &argument)
 }
 
-/// linux/ipv6_route.h: `struct in6_rtmsg`.
+/// `linux/ipv6_route.h`: `struct in6_rtmsg`.
 #[repr(C)]
 struct Route6 {
     destination: [u8; 16],

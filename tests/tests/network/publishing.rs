@@ -31,8 +31,8 @@ fn document(world: &World, words: &[&str]) -> Value {
 /// The port of this host through which the guest's is reached.
 fn host_port(world: &World, name: &str, guest: u64) -> u16 {
     let ports = document(world, &["port", name]);
-    let port = ports.as_array().unwrap().iter().find(|port| port["guest"] == guest).unwrap();
-    port["address"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
+    let port = ports.as_array().unwrap().iter().find(|port| port["guest_port"] == guest).unwrap();
+    port["host_port"].as_u64().unwrap().try_into().unwrap()
 }
 
 /// What a mirror at this port answers, once it does.
@@ -95,7 +95,7 @@ fn ports_are_reached_shown_and_changed_while_a_workspace_runs_and_stay_across_re
         .as_array()
         .unwrap()
         .iter()
-        .map(|port| port["guest"].as_u64().unwrap())
+        .map(|port| port["guest_port"].as_u64().unwrap())
         .collect();
     assert_eq!(guests, [81, 82]);
     world.microagent(["quarantine", "--reason", "test", "web"]).outcome().success();

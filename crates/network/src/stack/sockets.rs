@@ -156,15 +156,14 @@ impl Stack {
         let is_it = |conversation: &Conversation| matches!(&conversation.way, Way::Published { place: its, client: who } if *its == place && *who == client);
         let known = self.conversations.iter().find(|(_, conversation)| is_it(conversation));
         let known = known.map(|(key, conversation)| (key, conversation.ends));
-        let (key, ends) = match known {
-            Some(known) => known,
-            None => {
-                let taken = |stack: &Self, remote| {
-                    stack.conversation_keys.contains_key(&(Kind::Udp, Ends { guest, remote }))
-                };
-                let ends = Ends { guest, remote: self.seen_as(Some(client), taken)? };
-                (self.converse(Kind::Udp, ends, Way::Published { place, client }), ends)
-            }
+        let (key, ends) = if let Some(known) = known {
+            known
+        } else {
+            let taken = |stack: &Self, remote| {
+                stack.conversation_keys.contains_key(&(Kind::Udp, Ends { guest, remote }))
+            };
+            let ends = Ends { guest, remote: self.seen_as(Some(client), taken)? };
+            (self.converse(Kind::Udp, ends, Way::Published { place, client }), ends)
         };
         if let Some(conversation) = self.conversations.get_mut(key) {
             conversation.last = Instant::now();

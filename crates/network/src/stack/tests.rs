@@ -33,7 +33,7 @@ impl Guest {
         let (cable, theirs) = UnixStream::pair().unwrap();
         cable.set_read_timeout(Some(PATIENCE)).unwrap();
         network.plug(theirs.into());
-        Self { cable, network: network }
+        Self { cable, network }
     }
 
     fn say(&mut self, emit: impl FnOnce(&mut Vec<u8>)) {
