@@ -95,13 +95,14 @@ fn a_connection_that_ends_and_begins_again_loses_nothing() {
 const ELSEWHERE: &str = r#"
 set -e
 ip link set lo up
-unshare -n sh -c '
+unshare --net --pid --fork --kill-child sh -c '
     until ip link show far >/dev/null 2>&1; do sleep 0.02; done
     ip link set lo up; ip addr add 198.51.100.7/24 dev far; ip addr add 2001:db8::7/64 dev far nodad; ip link set far up
     mkdir -p "$0/www"; echo elsewhere > "$0/www/index.html"
     perl -MIO::Socket::INET -e "$1" &
     exec busybox httpd -f -p "[::]:80" -h "$0/www"' "$1" "$2" >/dev/null 2>&1 &
 far=$!
+until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
 ip link add near type veth peer name far netns $far
 ip addr add 198.51.100.1/24 dev near; ip addr add 2001:db8::1/64 dev near nodad; ip link set near up
 ip -6 route add default via 2001:db8::7
