@@ -7,10 +7,12 @@
 
 mod erofs_reader;
 mod layer;
+mod network;
 mod protocol;
 mod transfer;
 
 pub use erofs_reader::read_image;
 pub use layer::convert_layer;
+pub use network::take_frames;
 pub use protocol::read_session;
 pub use transfer::receive_tree;

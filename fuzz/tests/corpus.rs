@@ -30,3 +30,10 @@ fn sessions_are_survived() {
 fn trees_are_survived() {
     replay("transfer", microagent_fuzz::receive_tree);
 }
+
+#[test]
+fn frames_are_survived() {
+    replay("network", microagent_fuzz::take_frames);
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/network/all");
+    assert_eq!(network::inspect(&std::fs::read(all).unwrap()), 5, "each of its frames is a good one");
+}

@@ -53,8 +53,6 @@ fn an_image_of_a_workspace_shows_what_the_workspace_showed() {
     // All of it would be long.
     let differs = copied.lines().zip(shown.lines()).find(|(copied, shown)| copied != shown);
     assert!(differs.is_none() && copied.len() == shown.len(), "{differs:?}");
-    let spent: u64 = exec(&world, "copy", "du -k /data/sparse | cut -f1").trim().parse().unwrap();
-    assert!(spent < 1000, "holes stay holes: {spent} KiB");
     let history = world.microagent(["image", "history", "new"]).outcome().success();
     assert!(history.contains("changes") && history.contains("sleep 1000"), "{history}");
     // The workspace goes on as before, and what is committed on top of the commit is one more layer.

@@ -2,6 +2,7 @@
 #![allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use engine::{MemorySize, Requested};
 use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
+use network::{HostEntry, PublishSpec};
 use template::{Budget, TemplateKey};
 use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal, Tmpfs};
 
@@ -34,8 +36,10 @@ use crate::image_verbs::tag::TagArgs;
 use crate::image_verbs::{ImageVerb, ListArgs, LoadArgs};
 use crate::list::ListWorkspacesArgs;
 use crate::logs::LogsArgs;
+use crate::network_verb::NetworkArgs;
 use crate::output::Format;
 use crate::perf::PerfVerb;
+use crate::port::PortArgs;
 use crate::push::PushArgs;
 use crate::quarantine::QuarantineArgs;
 use crate::registry_verbs::RegistryVerb;
@@ -188,6 +192,10 @@ pub(crate) enum Verb {
     Cp(CpArgs),
     /// List and fetch what a workspace's outputs name
     Artifacts(ArtifactsArgs),
+    /// Show what a workspace's network is, and does
+    Network(NetworkArgs),
+    /// Show, publish and withdraw ports of a workspace
+    Port(PortArgs),
     /// Show what running workspaces use
     Stats(StatsArgs),
     /// Show what a workspace said
@@ -446,8 +454,20 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "NUMBER", value_parser = parse_cpus, help_heading = "Machine")]
     pub(crate) cpus: Option<u32>,
     /// The network: `user` reaches out, `isolated` has none [default: user]
-    #[arg(long, alias = "net", value_enum, help_heading = "Machine")]
+    #[arg(long, alias = "net", value_enum, help_heading = "Network")]
     pub(crate) network: Option<NetworkChoice>,
+    /// Publish ports of the guest on this host: `[IP:][HOST:]GUEST[/tcp|udp]`, with ranges; 0 for any
+    #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
+    pub(crate) publish: Vec<PublishSpec>,
+    /// Let the guest reach this host's own services, as host.microagent.internal
+    #[arg(long, help_heading = "Network")]
+    pub(crate) allow_host: bool,
+    /// Ask this name server, and not the host's
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub(crate) dns: Vec<IpAddr>,
+    /// Give a name an address; `host-gateway` is this host's
+    #[arg(long, value_name = "NAME:IP", help_heading = "Network")]
+    pub(crate) add_host: Vec<HostEntry>,
     /// What runs the guest's code: `auto`, `kvm` or `tcg` [default: auto]
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     pub(crate) accel: Option<Requested>,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use home::{Home, Name};
 use image::{Image, Platform, Reference, Store};
+use network::HostAccess;
 use serde::Serialize;
 use workspace::{CreateError, HealthSpec, Step, WorkspaceSpec};
 
@@ -27,6 +28,7 @@ use crate::run::{environment, find_image, show};
     after_help = "Examples:
   microagent create --name web --image nginx
   microagent create --name box --image debian:12 sleep infinity
+  microagent create --name db --image postgres -p 127.0.0.1:5432:5432
   microagent create --image debian:12 --service-command 'while :; do date; sleep 1; done'"
 )]
 pub(crate) struct CreateArgs {
@@ -138,7 +140,16 @@ fn spec(args: &CreateArgs) -> Result<WorkspaceSpec, Failure> {
         return Err(Failure::usage("no image is named").hint(Some("name one: --image IMAGE")));
     }
     let spec = with_service(with_workspace(spec, &args.workspace)?, &args.service)?;
-    Ok(with_machine(spec, &args.machine))
+    reachable(with_machine(spec, &args.machine))
+}
+
+/// Ports of a workspace that nobody can reach make no sense.
+pub(crate) fn reachable(spec: WorkspaceSpec) -> Result<WorkspaceSpec, Failure> {
+    if spec.network == workspace::Network::Isolated && !spec.publish.is_empty() {
+        return Err(Failure::usage("cannot publish ports: --network isolated leaves the network out")
+            .hint(Some("leave out --publish, or --network isolated")));
+    }
+    Ok(spec)
 }
 
 fn read_spec(path: &Path) -> Result<WorkspaceSpec, Failure> {
@@ -167,7 +178,7 @@ pub(crate) fn run_spec(
         tty,
         ..WorkspaceSpec::default()
     };
-    Ok(with_machine(with_service(with_workspace(spec, workspace)?, service)?, machine))
+    reachable(with_machine(with_service(with_workspace(spec, workspace)?, service)?, machine))
 }
 
 fn with_workspace(mut spec: WorkspaceSpec, args: &WorkspaceArgs) -> Result<WorkspaceSpec, Failure> {
@@ -234,12 +245,20 @@ fn with_service(mut spec: WorkspaceSpec, args: &ServiceArgs) -> Result<Workspace
 }
 
 /// Only what was typed: a flag's default does not change a file's setting.
-fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> WorkspaceSpec {
+pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> WorkspaceSpec {
     let network = args.network.map(|network| match network {
         NetworkChoice::User => workspace::Network::User,
         NetworkChoice::Isolated => workspace::Network::Isolated,
     });
+    let mut publish = spec.publish;
+    publish.extend(args.publish.iter().cloned());
+    let mut add_host = spec.add_host;
+    add_host.extend(args.add_host.iter().cloned());
     WorkspaceSpec {
+        publish,
+        add_host,
+        dns: if args.dns.is_empty() { spec.dns } else { args.dns.clone() },
+        host_access: if args.allow_host { HostAccess::Allowed } else { spec.host_access },
         memory: args.memory.unwrap_or(spec.memory),
         cpus: args.cpus.unwrap_or(spec.cpus),
         network: network.unwrap_or(spec.network),

@@ -2,7 +2,7 @@
 
 mod checks;
 
-use engine::{Accelerator, Confinement, NetworkDevice, Requested, UserNetwork};
+use engine::{Accelerator, Confinement, NetworkDevice, Requested};
 use home::{Home, Place};
 use kernel::Kernels;
 use serde::Serialize;
@@ -84,7 +84,7 @@ fn of_host() -> Result<Vec<Check>, Failure> {
     let acceleration = Requested::Auto.choose().map_err(|error| Failure::new("system", &error))?;
     let version = engine::version();
     let starts = |accelerator| {
-        let network = NetworkDevice::User(UserNetwork::default());
+        let network = NetworkDevice::Ethernet { mtu: network::MTU };
         Ok::<_, Failure>(runtime()?.block_on(engine::try_launch(accelerator, network)))
     };
     let with_kvm = match (acceleration.accelerator, &version) {

@@ -2,6 +2,7 @@
 
 use home::Name;
 use jiff::Timestamp;
+use network::Published;
 use serde::Serialize;
 use workspace::{Health, HostUsage, State, Status, Workspace, WorkspaceError};
 
@@ -152,7 +153,7 @@ fn document(status: &Status) -> Listed {
         since: status.since,
         created_at: status.record.created_at,
         health: health_of(status),
-        ports: Vec::new(),
+        ports: ports_of(status).iter().map(ToString::to_string).collect(),
         cpu_percent: usage.map(|usage| usage.cpu_percent),
         memory: usage.map(|usage| usage.memory),
         labels: status.record.spec.labels.clone(),
@@ -171,10 +172,42 @@ fn row(status: &Status) -> [String; 7] {
         status.record.image.clone(),
         state,
         running.map_or_else(|| "-".to_owned(), age),
-        "-".to_owned(),
+        shown_ports(ports_of(status)),
         usage.map_or_else(|| "-".to_owned(), |usage| format!("{:.1}%", usage.cpu_percent)),
         usage.map_or_else(|| "-".to_owned(), |usage| output::size(usage.memory)),
     ]
+}
+
+fn ports_of(status: &Status) -> &[Published] {
+    status.live.as_ref().map_or(&[], |live| &live.ports)
+}
+
+/// Ports in a row are a range; what comes first is where they are on this host, as in Docker.
+pub(crate) fn shown_ports(ports: &[Published]) -> String {
+    let mut ranges: Vec<(Published, u16)> = Vec::new();
+    let mut sorted = ports.to_vec();
+    sorted
+        .sort_by_key(|port| (port.protocol.to_string(), port.address.ip(), port.guest, port.address.port()));
+    for port in sorted {
+        let follows = |(first, length): &(Published, u16)| {
+            let next = Published { guest: first.guest.wrapping_add(*length), ..*first };
+            let address = first.address.port().wrapping_add(*length);
+            Published { address: (first.address.ip(), address).into(), ..next } == port
+        };
+        match ranges.last_mut() {
+            Some(range) if follows(range) => range.1 += 1,
+            _ => ranges.push((port, 1)),
+        }
+    }
+    if ranges.is_empty() {
+        return "-".to_owned();
+    }
+    let words = ranges.iter().map(|(first, length)| {
+        let last = |port: u16| if *length == 1 { String::new() } else { format!("-{}", port + length - 1) };
+        let (host, guest) = (last(first.address.port()), last(first.guest));
+        format!("{}{host}->{}{guest}/{}", first.address, first.guest, first.protocol)
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn health_of(status: &Status) -> Option<Health> {
@@ -184,6 +217,18 @@ fn health_of(status: &Status) -> Option<Health> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_in_a_row_are_shown_as_a_range() {
+        let port = |host: u16, guest| Published {
+            address: ([0, 0, 0, 0], host).into(),
+            guest,
+            protocol: network::PortProtocol::Tcp,
+        };
+        assert_eq!(shown_ports(&[]), "-");
+        let shown = shown_ports(&[port(8001, 81), port(8000, 80), port(9000, 90)]);
+        assert_eq!(shown, "0.0.0.0:8000-8001->80-81/tcp, 0.0.0.0:9000->90/tcp");
+    }
 
     #[test]
     fn filters_are_named_when_they_are_wrong() {

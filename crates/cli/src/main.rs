@@ -32,8 +32,10 @@ mod kernel_verbs;
 mod list;
 mod logs;
 mod man;
+mod network_verb;
 mod output;
 mod perf;
+mod port;
 mod progress;
 mod pull;
 mod push;
@@ -111,6 +113,8 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Connect(connect) => connect::connect(&global, &connect),
         Verb::Cp(copy) => cp::cp(&global, &copy),
         Verb::Artifacts(artifacts) => artifacts::artifacts(&global, &artifacts),
+        Verb::Network(network) => network_verb::network(&global, &network),
+        Verb::Port(port) => port::port(&global, &port),
         Verb::Stats(stats) => stats::stats(&global, &stats),
         Verb::Logs(logs) => logs::logs(&global, &logs),
         Verb::Events(events) => events::events(&global, &events),

@@ -16,7 +16,7 @@ use workspace::{
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs, ServiceArgs};
 use crate::artifacts::unfetched;
 use crate::cp::tell_left_out;
-use crate::create::run_spec;
+use crate::create::{reachable, run_spec, with_machine};
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::progress::Steps;
@@ -175,6 +175,7 @@ fn request(
     image: Image,
     machine: MachineSettings,
 ) -> Result<RunRequest, Failure> {
+    let spec = reachable(with_machine(WorkspaceSpec::default(), &args.machine))?;
     let afterwards = afterwards(home, &args, &image)?;
     let environment = environment(&args.service)?;
     let terminal = args.tty.then(terminal::size);
@@ -189,6 +190,8 @@ fn request(
             user: service.user,
         },
         machine,
+        network: spec.network_settings(),
+        publish: spec.publish,
         name: args.name.unwrap_or_else(workspace::random_name),
         hostname: args.workspace.hostname,
         terminal,
@@ -288,6 +291,7 @@ fn run_failure(error: &RunError) -> Failure {
         RunError::Root { .. } => "image_unusable",
         RunError::Boot(workspace::BootError::NoKernel) => "no_kernel",
         RunError::Boot(_) => "boot_failed",
+        RunError::Publish(_) => "port_taken",
         RunError::MachineEnded(_) => "machine_ended",
         _ => "run_failed",
     };

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use home::Name;
 use jiff::Timestamp;
+use network::Published;
 use serde::Serialize;
 use workspace::{
     BootRecord, EndRecord, Health, HostUsage, MachineId, Quarantine, RestartPolicy, Service, State, Status,
@@ -14,7 +15,9 @@ use crate::args::Global;
 use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
+use crate::list::shown_ports;
 use crate::output::{self, Format};
+use crate::port::PortDocument;
 use crate::pull::open_home;
 use crate::time::age;
 
@@ -69,6 +72,9 @@ pub(crate) struct Document {
     guest_memory: Option<u64>,
     disk: Disk,
     network: Connected,
+    /// The same as people read it.
+    #[serde(skip)]
+    shown_ports: Option<String>,
     #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
     service: Service,
     #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
@@ -96,7 +102,7 @@ pub(crate) struct Connected {
     address: Option<std::net::Ipv4Addr>,
     gateway: Option<std::net::Ipv4Addr>,
     nameserver: Option<std::net::Ipv4Addr>,
-    ports: Vec<String>,
+    ports: Vec<PortDocument>,
 }
 
 pub(crate) fn status(global: &Global, args: &StatusArgs) -> Result<Exit, Failure> {
@@ -134,6 +140,7 @@ fn document(workspace: &Workspace, status: Status) -> Document {
     let disk = std::fs::metadata(&path).ok();
     let boot = status.facts.boot;
     let live = status.live;
+    let ports = live.as_ref().map(|live| live.ports.clone()).unwrap_or_default();
     Document {
         name: status.name,
         id: status.record.id,
@@ -155,7 +162,8 @@ fn document(workspace: &Workspace, status: Status) -> Document {
         cpu_percent: usage.map(|usage| usage.cpu_percent),
         memory: usage.map(|usage| usage.memory),
         guest_memory: guest.map(|guest| guest.memory_used),
-        network: connected(status.record.spec.network),
+        network: connected(status.record.spec.network, &ports),
+        shown_ports: (!ports.is_empty()).then(|| shown_ports(&ports)),
         disk: Disk {
             path: path.display().to_string(),
             size: disk.as_ref().map_or(0, std::fs::Metadata::len),
@@ -167,14 +175,14 @@ fn document(workspace: &Workspace, status: Status) -> Document {
     }
 }
 
-fn connected(mode: workspace::Network) -> Connected {
-    let network = (mode == workspace::Network::User).then(engine::UserNetwork::default);
+fn connected(mode: workspace::Network, ports: &[Published]) -> Connected {
+    let reaches_out = mode == workspace::Network::User;
     Connected {
         mode,
-        address: network.map(|network| network.guest),
-        gateway: network.map(|network| network.gateway),
-        nameserver: network.map(|network| network.nameserver),
-        ports: Vec::new(),
+        address: reaches_out.then_some(network::GUEST),
+        gateway: reaches_out.then_some(network::GATEWAY),
+        nameserver: reaches_out.then_some(network::NAMESERVER),
+        ports: PortDocument::all(ports),
     }
 }
 
@@ -208,6 +216,7 @@ fn print(document: &Document) {
         "Network",
         &address.map_or_else(|| mode.to_string(), |address| format!("{mode}, address {address}")),
     );
+    optional("Ports", document.shown_ports.clone());
     optional("Runs on", runs_on(document));
     let disk = &document.disk;
     let used = disk.used.map(|used| format!("; its guest uses {}", output::size(used))).unwrap_or_default();

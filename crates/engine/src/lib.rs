@@ -25,7 +25,5 @@ pub use qemu::{
     ControlError, Ended, InvalidVersion, LaunchError, Link, Machine, OLDEST as OLDEST_QEMU, QemuVersion,
     SaveError, fingerprint, launch, try_launch, version,
 };
-pub use spec::{
-    Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, UserNetwork, VmSpec,
-};
+pub use spec::{Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, VmSpec};
 pub use tail::Tail;

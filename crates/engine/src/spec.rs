@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -23,6 +23,9 @@ pub struct VmSpec {
     pub disks: Vec<Disk>,
     /// The network device.
     pub network: NetworkDevice,
+    /// One end of the network device's cable, a stream socket: each Ethernet frame follows its length in bytes, as
+    /// four bytes, big-endian. To be there where a machine with a card is launched.
+    pub cable: Option<OwnedFd>,
     /// The name of the virtio-serial port behind [`crate::Machine::take_streams`].
     pub agent_port: &'static str,
 }
@@ -96,32 +99,11 @@ pub enum Durability {
 pub enum NetworkDevice {
     /// No device at all.
     None,
-    /// Translation to the host's own connections, without privileges.
-    User(UserNetwork),
-}
-
-/// The addresses of a user network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UserNetwork {
-    /// The guest.
-    pub guest: Ipv4Addr,
-    /// The default route.
-    pub gateway: Ipv4Addr,
-    /// The name server.
-    pub nameserver: Ipv4Addr,
-    /// The length of the subnet's prefix, in bits.
-    pub prefix: u8,
-}
-
-impl Default for UserNetwork {
-    fn default() -> Self {
-        Self {
-            guest: Ipv4Addr::new(10, 0, 2, 15),
-            gateway: Ipv4Addr::new(10, 0, 2, 2),
-            nameserver: Ipv4Addr::new(10, 0, 2, 3),
-            prefix: 24,
-        }
-    }
+    /// An Ethernet card, at the other end of [`VmSpec::cable`].
+    Ethernet {
+        /// The longest packet that it takes, in bytes.
+        mtu: u16,
+    },
 }
 
 /// An amount of memory, in whole mebibytes.

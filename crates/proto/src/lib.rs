@@ -24,9 +24,9 @@ pub use codec::{
     Decoder, Incoming, ProtocolError, decode_received, encode, encode_greeting, encode_received,
 };
 pub use message::{
-    Arrangement, Attach, Command, DiskContent, ExitStatus, Identity, Network, Outcome, OutputStream,
-    ProcessId, Received, ReceivedFiles, Root, SpawnFailure, SpawnFailureKind, Stdio, TerminalSize, Tmpfs,
-    ToGuest, ToHost, Transfer, Usage, Writable,
+    Arrangement, Attach, Command, DiskContent, ExitStatus, Identity, Network, Network6, Outcome,
+    OutputStream, ProcessId, Received, ReceivedFiles, Root, SpawnFailure, SpawnFailureKind, Stdio,
+    TerminalSize, Tmpfs, ToGuest, ToHost, Transfer, Usage, Writable,
 };
 
 /// The version that this release speaks; both sides must speak the same.

@@ -1,6 +1,6 @@
 //! What host and guest say to each other.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -278,6 +278,19 @@ pub struct Network {
     pub gateway: Ipv4Addr,
     /// For `/etc/resolv.conf`.
     pub nameservers: Vec<Ipv4Addr>,
+    /// The same of IPv6, if there is to be one.
+    pub ipv6: Option<Network6>,
+}
+
+/// The network device's configuration for IPv6.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network6 {
+    /// The guest's address.
+    pub address: Ipv6Addr,
+    /// The length of its subnet's prefix, in bits.
+    pub prefix: u8,
+    /// The default route.
+    pub gateway: Ipv6Addr,
 }
 
 /// What to start, and as whom. Strings of the command are bytes, as the kernel takes them.

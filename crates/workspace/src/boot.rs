@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{
-    Accelerator, ControlError, Durability, Ended, LaunchError, Tail, UnusableKvm, UserNetwork, VmSpec,
+    Accelerator, ControlError, Durability, Ended, LaunchError, NetworkDevice, Tail, UnusableKvm, VmSpec,
 };
 use kernel::Release;
 use proto::{Arrangement, Identity, Root, ToGuest, Writable};
@@ -22,6 +22,7 @@ use crate::attach::Slotted;
 use crate::initramfs::InitramfsError;
 use crate::machine::Machine;
 use crate::name::random_bytes;
+use crate::plan::Network;
 use volume::{DiskError, VolumeError};
 
 /// The serial numbers by which the guest finds its disks.
@@ -165,6 +166,8 @@ pub(crate) struct Booted {
     pub(crate) console: Arc<Mutex<Tail>>,
     pub(crate) guest: GuestSide,
     pub(crate) descriptors: Descriptors,
+    /// Our end of the network's cable, until somebody takes it. While it is open the guest sees a network.
+    pub(crate) cable: Option<OwnedFd>,
 }
 
 /// Copies of the descriptors that agent and console are spoken to through.
@@ -181,6 +184,7 @@ pub(crate) struct Released {
     pub(crate) machine: Machine,
     pub(crate) agent: OwnedFd,
     pub(crate) console: OwnedFd,
+    pub(crate) cable: Option<OwnedFd>,
 }
 
 /// Where what the console says goes, beside what is kept of its end.
@@ -192,7 +196,7 @@ pub(crate) struct GuestSide {
     pub(crate) accelerator: Accelerator,
     /// The template that it is a copy of.
     pub(crate) template: Option<TemplateKey>,
-    pub(crate) network: Option<UserNetwork>,
+    pub(crate) network: Network,
     pub(crate) writable: Durability,
     pub(crate) ready: Ready,
     /// The disks in its slots.
@@ -201,7 +205,7 @@ pub(crate) struct GuestSide {
 
 /// Starts a machine and waits until its agent answers.
 pub(crate) async fn launch(
-    spec: VmSpec,
+    mut spec: VmSpec,
     guest: GuestSide,
     sink: Option<ConsoleSink>,
 ) -> Result<Booted, BootError> {
@@ -210,6 +214,12 @@ pub(crate) async fn launch(
         Ready::Machine | Ready::Root => RESTORE_DEADLINE,
     };
     home::mark("found");
+    let mut cable = None;
+    if spec.network != NetworkDevice::None {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(BootError::Streams)?;
+        spec.cable = Some(theirs.into());
+        cable = Some(ours.into());
+    }
     let mut machine = engine::launch(spec).await?;
     home::mark("machine");
     let (agent, console) = machine.take_streams();
@@ -229,7 +239,7 @@ pub(crate) async fn launch(
         }
         Err(source) => return Err(BootError::Agent { source, console: console_lines(&console) }),
     };
-    Ok(Booted { machine: Machine::Own(Box::new(machine)), agent, console, guest, descriptors })
+    Ok(Booted { machine: Machine::Own(Box::new(machine)), agent, console, guest, descriptors, cable })
 }
 
 /// Starts to keep the end of what the console says.
@@ -268,7 +278,7 @@ impl Booted {
         self.agent.leave();
         self.descriptors.listener.abort();
         let Descriptors { agent, console, .. } = self.descriptors;
-        Released { machine: self.machine, agent, console }
+        Released { machine: self.machine, agent, console, cable: self.cable }
     }
 
     /// Sends all that makes the guest this workspace's. The guest does it before anything that is sent later,
@@ -299,7 +309,7 @@ impl Booted {
             attached.iter().map(|disk| self.agent.request(&ToGuest::Attach(disk.request.clone()))).collect();
         arrange(Arrangement { tmpfs: Vec::new(), read_only });
         if self.guest.ready == Ready::Nothing {
-            let network = self.guest.network.map(in_guest);
+            let network = in_guest(self.guest.network);
             answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));
         }
         async move {
@@ -333,7 +343,7 @@ impl Booted {
 
     /// Has the guest configure its network, if it has one.
     pub(crate) fn connect(&self) -> Option<impl Future<Output = Result<(), AgentError>> + use<>> {
-        self.guest.network.map(|network| self.agent.request(&ToGuest::Connect(in_guest(network))))
+        in_guest(self.guest.network).map(|network| self.agent.request(&ToGuest::Connect(network)))
     }
 
     /// Lets a machine that was paused run again, at the right time.
@@ -375,13 +385,19 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn in_guest(network: UserNetwork) -> proto::Network {
-    proto::Network {
-        address: network.guest,
-        prefix: network.prefix,
-        gateway: network.gateway,
-        nameservers: vec![network.nameserver],
-    }
+/// The network as a guest is told it: the same for all, so that a saved one knows it already.
+fn in_guest(network: Network) -> Option<proto::Network> {
+    (network == Network::User).then(|| proto::Network {
+        address: network::GUEST,
+        prefix: network::PREFIX,
+        gateway: network::GATEWAY,
+        nameservers: vec![network::NAMESERVER],
+        ipv6: Some(proto::Network6 {
+            address: network::GUEST_6,
+            prefix: network::PREFIX_6,
+            gateway: network::GATEWAY_6,
+        }),
+    })
 }
 
 async fn keep_tail(mut console: UnixStream, tail: Arc<Mutex<Tail>>, mut sink: Option<ConsoleSink>) {

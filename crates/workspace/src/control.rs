@@ -14,6 +14,7 @@ use std::path::Path;
 
 use engine::Accelerator;
 use jiff::Timestamp;
+use network::{PublishSpec, Published, Report};
 use proto::{Command, Usage};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,18 @@ pub(crate) enum Request {
         /// The command.
         command: Box<Command>,
     },
+    /// What the network has done, and is doing.
+    Network,
+    /// Publish more ports.
+    Publish {
+        /// Which.
+        ports: PublishSpec,
+    },
+    /// Publish ports no longer.
+    Withdraw {
+        /// Which.
+        ports: PublishSpec,
+    },
     /// Go on as the guest's agent.
     Agent,
     /// Go on as the serial console.
@@ -96,6 +109,10 @@ pub(crate) enum Reply {
     Status(Box<LiveStatus>),
     /// How much of the machine is used.
     Measured(Usage),
+    /// What the network has done, and is doing.
+    Network(Report),
+    /// These ports were published.
+    Published(Vec<Published>),
     /// The service ended so, if it was ever started.
     Ended {
         /// How.
@@ -132,6 +149,9 @@ pub struct LiveStatus {
     pub health: Option<Health>,
     /// Why the machine does not go on by itself, as when the host's disk is full.
     pub trouble: Option<String>,
+    /// The ports that are published.
+    #[serde(default)]
+    pub ports: Vec<Published>,
 }
 
 /// Why a supervisor could not be asked.

@@ -43,6 +43,7 @@ mod machine;
 mod machine_id;
 mod name;
 mod plan;
+mod ports;
 mod record;
 mod resize;
 mod root;

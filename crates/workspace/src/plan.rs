@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use engine::{
-    Accelerator, Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Requested, Saved, Start,
-    UserNetwork, VmSpec,
+    Accelerator, Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Requested, Saved, Start, VmSpec,
 };
 use home::Home;
 use kernel::{Kernel, Kernels, Release};
@@ -84,7 +83,7 @@ pub(crate) struct Plan {
     kernel: PathBuf,
     kernel_digest: String,
     initramfs: PathBuf,
-    network: Option<UserNetwork>,
+    network: Network,
     disk_size: DiskSize,
     slots: DiskSlots,
     attachments: Vec<Attachment>,
@@ -116,10 +115,6 @@ impl Plan {
         let kernel = find_kernel(home, settings.kernel.as_ref())?;
         let initramfs = initramfs(home, &kernel)
             .map_err(|source| BootError::Initramfs { release: kernel.release.to_string(), source })?;
-        let network = match settings.network {
-            Network::User => Some(UserNetwork::default()),
-            Network::Isolated => None,
-        };
         Ok(Self {
             home: home.clone(),
             accelerator: acceleration.accelerator,
@@ -128,7 +123,7 @@ impl Plan {
             kernel: kernel_image(&kernel, acceleration.accelerator),
             kernel_digest: kernel.digest,
             initramfs,
-            network,
+            network: settings.network,
             disk_size: settings.disk_size,
             slots: settings.slots,
             attachments: Vec::new(),
@@ -315,7 +310,11 @@ impl Plan {
             memory: self.memory,
             start,
             disks: [image, writable].into_iter().chain(slots).collect(),
-            network: self.network.map_or(NetworkDevice::None, NetworkDevice::User),
+            network: match self.network {
+                Network::User => NetworkDevice::Ethernet { mtu: network::MTU },
+                Network::Isolated => NetworkDevice::None,
+            },
+            cable: None,
             agent_port: proto::PORT_NAME,
         })
     }

@@ -10,10 +10,12 @@
 mod kept;
 mod running;
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use home::{Home, Name};
 use image::{Image, Store};
+use network::{Listener, PublishError, PublishSpec};
 use proto::{Arrangement, Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
@@ -47,6 +49,10 @@ pub struct RunRequest {
     pub command: Overrides,
     /// The machine.
     pub machine: MachineSettings,
+    /// Its network, where it has one.
+    pub network: network::Settings,
+    /// The ports that are published on this host.
+    pub publish: Vec<PublishSpec>,
     /// The workspace's name.
     pub name: Name,
     /// The host name; the workspace's name if absent.
@@ -197,6 +203,12 @@ pub enum RunError {
     /// The workspace could not be kept.
     #[error(transparent)]
     Keep(#[from] KeepError),
+    /// A port could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The network could not be started.
+    #[error("failed to start the network")]
+    Network(#[source] std::io::Error),
     /// The machine did not come up.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -222,6 +234,7 @@ impl RunError {
         match self {
             Self::Boot(error) => error.hint(),
             Self::Attach(error) => error.hint(),
+            Self::Publish(error) => error.hint(),
             Self::Keep(KeepError::Disk(error)) => error.hint(),
             Self::Command(CommandError::NoCommand) => {
                 Some("name one after the image, as in: microagent run IMAGE sh".to_owned())
@@ -240,6 +253,7 @@ pub struct PreparedRun {
     template_use: TemplateUse,
     kept: Option<KeptRun>,
     command: Command,
+    listeners: Vec<Listener>,
     request: RunRequest,
 }
 
@@ -275,6 +289,7 @@ pub fn prepare(
         return Err(RunError::NameTaken(request.name.clone()));
     }
     check_mounts(&request.volumes)?;
+    let listeners = network::bind(&request.publish)?;
     let total = request.image.size();
     let image = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     let root =
@@ -292,7 +307,7 @@ pub fn prepare(
             (Some(kept), WritableDisk::Kept(disk))
         }
     };
-    Ok(PreparedRun { plan, disk, template, template_use, kept, command, request })
+    Ok(PreparedRun { plan, disk, template, template_use, kept, command, listeners, request })
 }
 
 pub(crate) fn image_stop_signal(image: &Image) -> Result<Option<StopSignal>, InvalidStopSignal> {
@@ -332,13 +347,16 @@ impl PreparedRun {
     ) -> Result<Ran, RunError> {
         let kind = if self.template.is_some() { StartKind::Restore } else { StartKind::Boot };
         observe(Step::Starting(kind));
-        let booted = tokio::select! {
+        let mut booted = tokio::select! {
             booted = start(&self.plan, self.disk, self.template, self.request.spares) => booted?,
             signal = ending_signal(&mut controls) => {
                 return Ok(Ran { finished: Finished::Interrupted(signal), outputs: Vec::new() });
             }
         };
-        let request = self.request;
+        let mut request = self.request;
+        let network = connect(booted.cable.take(), std::mem::take(&mut request.network), self.listeners);
+        // Until the run is over.
+        let _network = network.map_err(RunError::Network)?;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());
         let set_up = booted.set_up(hostname, machine_id.bytes(), request.arrangement());
@@ -358,6 +376,18 @@ impl PreparedRun {
         }
         outcome.map(|finished| Ran { finished, outputs })
     }
+}
+
+/// Gives the guest its network, if it is to have one.
+fn connect(
+    cable: Option<OwnedFd>,
+    settings: network::Settings,
+    listeners: Vec<Listener>,
+) -> std::io::Result<Option<network::Network>> {
+    let Some(cable) = cable else { return Ok(None) };
+    let network = network::Network::start(settings, listeners)?;
+    network.plug(cable);
+    Ok(Some(network))
 }
 
 /// Takes a spare, or starts a machine.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! run ──connect──▶ spares/<key>.sock ──▶ keeper      the socket is gone: nobody else gets this machine
-//! run ◀── one byte, with the guest's port and the console as descriptors ── keeper
+//! run ◀── one byte, with the guest's port, console and cable as descriptors ── keeper
 //! run ◀── how the machine ended, as JSON, then the end of the stream ────── keeper
 //! ```
 //!
@@ -41,6 +41,9 @@ const CLAIM_DEADLINE: Duration = Duration::from_millis(200);
 
 /// A spare never takes the last of a host's memory, in KiB as /proc/meminfo counts.
 const MEMORY_TO_LEAVE: u64 = 2 << 20;
+
+/// The guest's port, the console, and the network's cable where there is one.
+const MOST_DESCRIPTORS: usize = 3;
 
 /// How a keeper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +142,9 @@ async fn wait_for_run(
     };
     socket.remove();
     let Some(run) = connection else { return Ok(None) };
-    send_descriptors(&run, [released.agent.as_fd(), released.console.as_fd()])?;
+    let mut descriptors = vec![released.agent.as_fd(), released.console.as_fd()];
+    descriptors.extend(released.cable.as_ref().map(AsFd::as_fd));
+    send_descriptors(&run, &descriptors)?;
     Ok(Some((released, run)))
 }
 
@@ -174,12 +179,15 @@ async fn try_claim(home: &Home, key: &TemplateKey, guest: GuestSide) -> io::Resu
     let Some(keeper) = socket.connect()? else { return Ok(None) };
     keeper.set_nonblocking(true)?;
     let keeper = UnixStream::from_std(keeper)?;
-    let Some([agent, console]) = receive_descriptors(&keeper).await? else { return Ok(None) };
+    let mut received = receive_descriptors(&keeper).await?.into_iter();
+    let (Some(agent), Some(console), cable) = (received.next(), received.next(), received.next()) else {
+        return Ok(None);
+    };
     let agent = stream(agent)?;
     let (descriptors, console) = listen(&agent, stream(console)?, None)?;
     let agent = Agent::connect(agent, CLAIM_DEADLINE).await.map_err(io::Error::other)?;
     let machine = Machine::Lent(Lent::new(keeper));
-    Ok(Some(Booted { machine, agent, console, guest, descriptors }))
+    Ok(Some(Booted { machine, agent, console, guest, descriptors, cable }))
 }
 
 fn stream(descriptor: OwnedFd) -> io::Result<UnixStream> {
@@ -193,28 +201,28 @@ fn socket_of(home: &Home, key: &TemplateKey) -> io::Result<Socket> {
     Socket::of(&home.spares(), &format!("{key}.sock"))
 }
 
-fn send_descriptors(stream: &UnixStream, descriptors: [BorrowedFd<'_>; 2]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+fn send_descriptors(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    control.push(SendAncillaryMessage::ScmRights(descriptors));
     rustix::net::sendmsg(stream, &[IoSlice::new(b"+")], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-/// `None` if the keeper hung up: another run was faster.
-async fn receive_descriptors(stream: &UnixStream) -> io::Result<Option<[OwnedFd; 2]>> {
+/// Nothing if the keeper hung up: another run was faster.
+async fn receive_descriptors(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     stream
         .async_io(tokio::io::Interest::READABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut byte = [0];
             let flags = RecvFlags::CMSG_CLOEXEC;
             rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
             let received = control.drain().flat_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
+                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect::<Vec<_>>(),
                 _ => Vec::new(),
             });
-            Ok(<[OwnedFd; 2]>::try_from(received.collect::<Vec<_>>()).ok())
+            Ok(received.collect())
         })
         .await
 }
@@ -274,9 +282,9 @@ mod tests {
     async fn descriptors_arrive_or_the_other_side_has_hung_up() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (one, two) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        send_descriptors(&theirs, [one.as_fd(), two.as_fd()]).unwrap();
-        assert!(receive_descriptors(&ours).await.unwrap().is_some());
+        send_descriptors(&theirs, &[one.as_fd(), two.as_fd()]).unwrap();
+        assert_eq!(receive_descriptors(&ours).await.unwrap().len(), 2);
         drop(theirs);
-        assert!(receive_descriptors(&ours).await.unwrap().is_none());
+        assert!(receive_descriptors(&ours).await.unwrap().is_empty());
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use engine::{MemorySize, Requested};
 use kernel::Release;
+use network::{HostAccess, HostEntry, PublishSpec};
 use serde::{Deserialize, Serialize};
 
 use volume::Mount;
@@ -61,6 +63,17 @@ pub struct WorkspaceSpec {
     /// Its network.
     #[serde(with = "home::as_text")]
     pub network: Network,
+    /// The ports that are published on this host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<PublishSpec>,
+    /// Whether the guest may reach this host.
+    pub host_access: HostAccess,
+    /// The name servers to ask; this host's if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// Names of its own, each with an address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_host: Vec<HostEntry>,
     /// What runs its instructions.
     #[serde(with = "home::as_text")]
     pub accel: Requested,
@@ -111,6 +124,10 @@ impl Default for WorkspaceSpec {
             cpus: 1,
             disk_size: DiskSize::default(),
             network: Network::default(),
+            publish: Vec::new(),
+            host_access: HostAccess::default(),
+            dns: Vec::new(),
+            add_host: Vec::new(),
             accel: Requested::default(),
             kernel: None,
             restart: RestartPolicy::default(),
@@ -144,6 +161,17 @@ impl WorkspaceSpec {
             network: self.network,
             disk_size: self.disk_size,
             slots: DiskSlots::for_disks(self.volumes.len()),
+        }
+    }
+}
+
+impl WorkspaceSpec {
+    /// The network's part, beside its ports.
+    pub fn network_settings(&self) -> network::Settings {
+        network::Settings {
+            host: self.host_access,
+            nameservers: self.dns.clone(),
+            names: self.add_host.clone(),
         }
     }
 }

@@ -61,7 +61,7 @@ pub async fn supervise(order: Supervise) {
         Ok(prepared) => prepared.run(report).await,
         Err(error) => {
             report.say(&Said::Failed(Failure {
-                kind: "workspace".to_owned(),
+                kind: error.kind().to_owned(),
                 message: causes(&error),
                 hint: error.hint(),
             }));
@@ -76,6 +76,7 @@ struct Prepared {
     directory: File,
     lock: Exclusive,
     logs: Logbook,
+    network: Option<network::Network>,
     templates: Budget,
 }
 
@@ -86,7 +87,19 @@ fn prepare(home: &Home, name: &Name, lock: File, templates: Budget) -> Result<Pr
     let lock = Exclusive::inherited(lock, &found.lock_path());
     let workspace = found.through(&directory);
     let logs = Logbook::open(&workspace.logs()).map_err(io)?;
-    Ok(Prepared { workspace, directory, lock, logs, templates })
+    let network = network(&workspace)?;
+    Ok(Prepared { workspace, directory, lock, logs, network, templates })
+}
+
+/// The workspace's network, its ports bound: one that is taken is an error before anything boots.
+fn network(workspace: &Workspace) -> Result<Option<network::Network>, WorkspaceError> {
+    let spec = &workspace.record().spec;
+    if spec.network == crate::Network::Isolated {
+        return Ok(None);
+    }
+    let listeners = network::bind(&spec.publish)?;
+    let network = network::Network::start(spec.network_settings(), listeners);
+    network.map(Some).map_err(|source| WorkspaceError::Io { name: workspace.name().clone(), source })
 }
 
 impl Prepared {
@@ -103,7 +116,7 @@ impl Prepared {
             Ok(listening) => listening,
             Err(error) => return report.say(&failed(&error)),
         };
-        let (shared, orders) = Shared::new();
+        let (shared, orders) = Shared::new(self.network);
         let shared = Arc::new(shared);
         let serving = tokio::spawn(clients::serve(listener, Arc::clone(&shared)));
         tracing::debug!(descriptor = self.directory.as_raw_fd(), "the supervisor listens");

@@ -19,7 +19,7 @@ use crate::machine::Machine;
 use crate::name::random_bytes;
 use crate::plan::{self, PLACEHOLDER, Plan};
 use crate::root::{RootError, chain_id, root_file_system};
-use crate::{BootError, MachineSettings};
+use crate::{BootError, MachineSettings, Network};
 use volume::{DiskError, fill_blank};
 
 /// How long one process that only warms the machine up may take.
@@ -148,13 +148,15 @@ async fn save(
     name: &str,
     budget: Budget,
 ) -> Result<(), WarmError> {
-    if booted.guest.network.is_some() {
+    if booted.guest.network == Network::User {
         tokio::time::sleep(SETTLING).await;
     }
-    let Booted { machine, agent, .. } = booted;
+    let Booted { machine, agent, cable, .. } = booted;
     agent.leave();
     let Machine::Own(machine) = machine else { unreachable!("a machine that was booted is our own") };
     machine.save(&making.state).await?;
+    // The guest was saved with its network plugged in.
+    drop(cable);
     making.finish(name, budget)?;
     Templates::open(home).trim(budget)?;
     Ok(())

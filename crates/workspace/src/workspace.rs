@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use home::{Exclusive, Home, LockError, Name, RecordError, read_record, write_record};
 use jiff::Timestamp;
+use network::PublishError;
 use proto::Usage;
 use tokio::net::UnixStream;
 
@@ -96,6 +97,9 @@ pub enum WorkspaceError {
         /// Why.
         source: AgentError,
     },
+    /// A port could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// A record could not be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -113,6 +117,15 @@ pub enum WorkspaceError {
 }
 
 impl WorkspaceError {
+    /// The kind of failure, for programs, where a supervisor tells of it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Publish(PublishError::Taken { .. }) => "port_taken",
+            Self::Publish(_) => "port",
+            _ => "workspace",
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -132,6 +145,7 @@ impl WorkspaceError {
             Self::Busy(_) => Some("wait for that command to end, and try again".to_owned()),
             Self::Foreground(_) => Some("wait for it to end, or end that process".to_owned()),
             Self::Refused { hint, .. } => hint.clone(),
+            Self::Publish(error) => error.hint(),
             Self::Control { name, source: ControlError::OtherRelease { .. } } => {
                 Some(format!("end it and start it again with this release: microagent kill {name}"))
             }

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -232,9 +232,64 @@ pub(crate) fn add_default_route(gateway: Ipv4Addr) -> io::Result<()> {
     interface_call(libc::SIOCADDRT, &route)
 }
 
+/// `linux/ipv6.h`: `struct in6_ifreq`.
+#[repr(C)]
+struct Address6 {
+    address: [u8; 16],
+    prefix: u32,
+    interface: libc::c_int,
+}
+
+/// Gives an interface an IPv6 address.
+pub(crate) fn add_address_6(interface: &str, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+    let argument =
+        Address6 { address: address.octets(), prefix: prefix.into(), interface: index_of(interface)? };
+    call(AddressFamily::INET6, libc::SIOCSIFADDR, &argument)
+}
+
+/// `linux/ipv6_route.h`: `struct in6_rtmsg`.
+#[repr(C)]
+struct Route6 {
+    destination: [u8; 16],
+    source: [u8; 16],
+    gateway: [u8; 16],
+    kind: u32,
+    destination_length: u16,
+    source_length: u16,
+    metric: u32,
+    information: libc::c_ulong,
+    flags: u32,
+    interface: libc::c_int,
+}
+
+/// Makes `gateway` the default route of IPv6.
+pub(crate) fn add_default_route_6(interface: &str, gateway: Ipv6Addr) -> io::Result<()> {
+    let argument = Route6 {
+        destination: [0; 16],
+        source: [0; 16],
+        gateway: gateway.octets(),
+        kind: 0,
+        destination_length: 0,
+        source_length: 0,
+        metric: 1024,
+        information: 0,
+        flags: u32::from(libc::RTF_UP | libc::RTF_GATEWAY),
+        interface: index_of(interface)?,
+    };
+    call(AddressFamily::INET6, libc::SIOCADDRT, &argument)
+}
+
+fn index_of(interface: &str) -> io::Result<libc::c_int> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
+    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
 fn interface_call<T>(request: libc::Ioctl, argument: &T) -> io::Result<()> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    call(AddressFamily::INET, request, argument)
+}
+
+fn call<T>(family: AddressFamily, request: libc::Ioctl, argument: &T) -> io::Result<()> {
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: the callers pair each request with the argument type that netdevice(7) gives for it.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), request, std::ptr::from_ref(argument)) })
 }

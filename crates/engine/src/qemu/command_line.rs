@@ -20,6 +20,8 @@ pub(super) struct Descriptors {
     pub(super) memory: i32,
     /// The saved state, where there is one.
     pub(super) state: i32,
+    /// The network's, where there is one.
+    pub(super) cable: i32,
     /// The first disk's; the others follow.
     pub(super) first_disk: i32,
 }
@@ -38,17 +40,12 @@ pub(super) fn arguments(spec: &VmSpec, descriptors: Descriptors) -> Vec<OsString
     for (index, disk) in spec.disks.iter().enumerate() {
         add_disk(&mut line, index, disk, descriptors);
     }
-    if let NetworkDevice::User(network) = spec.network {
-        let subnet = format!("{}/{}", masked(network.guest, network.prefix), network.prefix);
-        let (guest, gateway, nameserver) = (network.guest, network.gateway, network.nameserver);
-        line.add(
-            "-netdev",
-            Some(&format!(
-                "user,id=net,ipv6=off,net={subnet},host={gateway},dhcpstart={guest},dns={nameserver}"
-            )),
-        );
+    if let NetworkDevice::Ethernet { mtu } = spec.network {
+        // The card itself knows no network: frames go to and come from a descriptor.
+        let cable = format!("stream,id=net,server=off,addr.type=fd,addr.str={}", descriptors.cable);
+        line.add("-netdev", Some(&cable));
         // Nobody boots from the network, so the card needs no boot program.
-        line.add("-device", Some("virtio-net-pci,netdev=net,romfile="));
+        line.add("-device", Some(&format!("virtio-net-pci,netdev=net,romfile=,host_mtu={mtu}")));
     }
     line.words
 }
@@ -139,11 +136,6 @@ fn add_disk(line: &mut Line, index: usize, disk: &crate::Disk, descriptors: Desc
     );
 }
 
-fn masked(address: std::net::Ipv4Addr, prefix: u8) -> std::net::Ipv4Addr {
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    std::net::Ipv4Addr::from_bits(address.to_bits() & mask)
-}
-
 #[derive(Default)]
 struct Line {
     words: Vec<OsString>,
@@ -165,7 +157,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Disk, MemorySize, UserNetwork};
+    use crate::{Disk, MemorySize};
 
     fn spec(accelerator: Accelerator, network: NetworkDevice) -> VmSpec {
         VmSpec {
@@ -179,13 +171,14 @@ mod tests {
                 access: Access::ReadOnly,
             }],
             network,
+            cable: None,
             agent_port: "port",
         }
     }
 
     fn line(spec: &VmSpec) -> String {
         let descriptors =
-            Descriptors { control: 3, console: 4, agent: 5, memory: 6, state: 7, first_disk: 8 };
+            Descriptors { control: 3, console: 4, agent: 5, memory: 6, state: 7, cable: 8, first_disk: 9 };
         let words = arguments(spec, descriptors);
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
@@ -198,9 +191,9 @@ mod tests {
 
     #[test]
     fn a_read_only_disk_is_read_only_at_every_layer() {
-        let line = line(&spec(Accelerator::Tcg, NetworkDevice::User(UserNetwork::default())));
+        let line = line(&spec(Accelerator::Tcg, NetworkDevice::Ethernet { mtu: 1500 }));
         assert_eq!(line.matches("\"read-only\":true").count(), 2, "{line}");
-        assert!(line.contains("net=10.0.2.0/24"), "{line}");
+        assert!(line.contains("stream,id=net,server=off,addr.type=fd,addr.str=8"), "{line}");
     }
 
     #[test]

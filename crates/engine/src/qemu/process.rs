@@ -17,7 +17,7 @@ use super::{LaunchError, PROGRAM};
 use crate::{Memory, Start, Tail, VmSpec};
 
 pub(super) const DESCRIPTORS: Descriptors =
-    Descriptors { control: 3, console: 4, agent: 5, memory: 6, state: 7, first_disk: 8 };
+    Descriptors { control: 3, console: 4, agent: 5, memory: 6, state: 7, cable: 8, first_disk: 9 };
 
 #[derive(Debug)]
 pub(super) struct Process {
@@ -58,6 +58,7 @@ pub(super) fn start(spec: VmSpec) -> Result<Process, LaunchError> {
     mappings.extend(
         files.filter_map(|(file, child_fd)| Some(FdMapping { parent_fd: OwnedFd::from(file?), child_fd })),
     );
+    mappings.extend(spec.cable.map(|parent_fd| FdMapping { parent_fd, child_fd: DESCRIPTORS.cable }));
     command.fd_mappings(mappings).expect("each descriptor has a number of its own");
     end_with_parent(&mut command);
     let mut child = command.spawn().map_err(|error| match error.kind() {

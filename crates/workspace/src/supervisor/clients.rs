@@ -14,6 +14,8 @@ use crate::agent::{Agent, ProcessEvent};
 use crate::control::{Answered, Asked, ControlError, LONGEST, Reply, Request, line, parse, version};
 use crate::start::StartError;
 use crate::state::State;
+use crate::workspace::WorkspaceError;
+use network::PublishSpec;
 
 /// A client that has something to ask says so at once.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
@@ -64,6 +66,18 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
             say(&mut stream, Reply::Done).await?;
             proxy::serve(stream, agent, shared.agent.subscribe()).await
         }
+        Request::Network => {
+            let report = shared.with_network(network::Network::report);
+            say(&mut stream, report.map_or_else(no_network, Reply::Network)).await
+        }
+        Request::Publish { ports } => {
+            let reply = shared.with_network(|network| publish(network, &ports));
+            say(&mut stream, reply.unwrap_or_else(no_network)).await
+        }
+        Request::Withdraw { ports } => {
+            let reply = shared.with_network(|network| withdraw(network, &ports));
+            say(&mut stream, reply.unwrap_or_else(no_network)).await
+        }
         Request::Measure => {
             let Some(agent) = shared.usable_agent() else {
                 return say(&mut stream, unreachable_guest(shared.live().state)).await;
@@ -96,6 +110,37 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
             }
         }
     }
+}
+
+/// Publishes ports, or says why not.
+fn publish(network: &network::Network, ports: &PublishSpec) -> Reply {
+    match network::bind(std::slice::from_ref(ports)) {
+        Ok(listeners) => {
+            let published = listeners.iter().map(network::Listener::published).collect();
+            network.publish(listeners);
+            Reply::Published(published)
+        }
+        Err(error) => {
+            let hint = error.hint();
+            let error = WorkspaceError::Publish(error);
+            let (kind, message) = (error.kind().to_owned(), super::report::causes(&error));
+            Reply::Failed { kind, message, hint }
+        }
+    }
+}
+
+/// Publishes ports no longer, and says which.
+fn withdraw(network: &network::Network, ports: &PublishSpec) -> Reply {
+    let ports: Vec<_> = network.ports().into_iter().filter(|port| ports.names(port)).collect();
+    for port in &ports {
+        network.withdraw(*port);
+    }
+    Reply::Published(ports)
+}
+
+fn no_network() -> Reply {
+    let message = "it has no network".to_owned();
+    Reply::Failed { kind: "no_network".to_owned(), message, hint: None }
 }
 
 /// Starts a command that nobody looks at. What it writes is taken, so that it never waits.

@@ -173,7 +173,10 @@ impl Life {
         };
         let started = async {
             let machinery = machinery?;
-            let booted = machinery.start(Box::new(console)).await?;
+            let mut booted = machinery.start(Box::new(console)).await?;
+            if let Some(cable) = booted.cable.take() {
+                self.shared.with_network(|network| network.plug(cable));
+            }
             self.shared.change(|live| live.machine = booted.machine.pid());
             fault_point("boot.machine");
             booted.set_up_workspace(&self.workspace).await?;
@@ -230,6 +233,7 @@ impl Life {
 
     fn note_end(&mut self, outcome: &Outcome) {
         self.shared.agent.send_replace(None);
+        self.shared.with_network(network::Network::unplug);
         self.shared.change(|live| live.machine = None);
         fault_point("end.machine");
         self.change_facts(|facts| {

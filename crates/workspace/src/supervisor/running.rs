@@ -333,6 +333,7 @@ impl Life {
         // Whoever speaks to the guest is cut off.
         self.shared.agent.send_replace(None);
         self.shared.enter(State::Quarantined);
+        self.shared.cut_network();
         let frozen = up.booted.machine.pause().await;
         let cut = up.booted.machine.set_network(engine::Link::Down).await;
         fault_point("quarantine.frozen");

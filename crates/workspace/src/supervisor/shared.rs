@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use engine::Tail;
+use network::Network;
 
 use crate::agent::Agent;
 use crate::control::{LiveStatus, Reply, Request};
@@ -28,13 +29,15 @@ pub(super) struct Shared {
     live: Mutex<LiveStatus>,
     /// The guest's agent while it may be used. Clients that use it leave when it changes.
     pub(super) agent: watch::Sender<Option<Agent>>,
+    /// The guest's network, if it is to have one and may.
+    network: Mutex<Option<Network>>,
     orders: mpsc::UnboundedSender<Order>,
     console: broadcast::Sender<Vec<u8>>,
     screen: Mutex<Tail>,
 }
 
 impl Shared {
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(network: Option<Network>) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let live = LiveStatus {
             state: State::Starting,
@@ -45,15 +48,34 @@ impl Shared {
             service_started_at: None,
             health: None,
             trouble: None,
+            ports: Vec::new(),
         };
         let shared = Self {
             live: Mutex::new(live),
             agent: watch::Sender::new(None),
+            network: Mutex::new(network),
             orders,
             console: broadcast::Sender::new(CONSOLE_BACKLOG),
             screen: Mutex::new(Tail::new(SCREENFUL)),
         };
+        shared.with_network(|_| ());
         (shared, receiver)
+    }
+
+    /// Does something with the network, if there is one; its ports may be others then.
+    pub(super) fn with_network<T>(&self, work: impl FnOnce(&Network) -> T) -> Option<T> {
+        let network = self.network.lock().expect("no holder panics");
+        let network = network.as_ref()?;
+        let done = work(network);
+        let ports = network.ports();
+        self.change(|live| live.ports = ports);
+        Some(done)
+    }
+
+    /// There is no network any more, nor are there ports.
+    pub(super) fn cut_network(&self) {
+        *self.network.lock().expect("no holder panics") = None;
+        self.change(|live| live.ports.clear());
     }
 
     /// What is known now.

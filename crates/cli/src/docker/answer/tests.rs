@@ -12,26 +12,8 @@ fn root() -> Command {
     root
 }
 
-/// What answers may name although this release has it not yet. Once it is there, it must be right.
-const COMING_VERBS: [&str; 1] = ["network"];
-const COMING_FLAGS: [&str; 1] = ["publish"];
-
 fn find<'a>(root: &'a Command, verb: &str) -> Option<&'a Command> {
     verb.split(' ').try_fold(root, |command, word| command.find_subcommand(word))
-}
-
-/// Whether the command is one of those that are coming, and not there.
-fn is_coming(root: &Command, words: &[String]) -> bool {
-    let line = words[1..].join(" ");
-    let verb = COMING_VERBS.iter().find(|verb| line.starts_with(**verb));
-    if verb.is_some_and(|verb| find(root, verb).is_none()) {
-        return true;
-    }
-    let run = find(root, "run").expect("there is `run`");
-    let known = |long: &str| run.get_arguments().any(|argument| argument.get_long() == Some(long));
-    words.iter().any(|word| {
-        COMING_FLAGS.iter().any(|long| word.as_str() == format!("-{}", &long[..1]) && !known(long))
-    })
 }
 
 /// What is printed for a line that the parser refuses.
@@ -50,9 +32,6 @@ fn leads_to_what_works(typed: &str) {
     let (message, hint) = told(typed);
     assert!(!hint.is_empty(), "{typed}: {message}");
     for words in commands_of(&hint) {
-        if is_coming(&root(), &words) {
-            continue;
-        }
         let taken = Args::try_parse_from(&words);
         let help = |error: &clap::Error| !error.use_stderr();
         assert!(taken.as_ref().err().is_none_or(help), "`{typed}`: {words:?}: {}", taken.unwrap_err());
@@ -106,10 +85,7 @@ fn each_flag_of_another_command_is_answered_with_one_that_works() {
     let root = root();
     for entry in other_flags::OTHER_FLAGS {
         for verb in entry.verbs {
-            let Some(command) = find(&root, verb) else {
-                assert!(COMING_VERBS.contains(verb), "there is no `{verb}`");
-                continue;
-            };
+            let command = find(&root, verb).unwrap_or_else(|| panic!("there is no `{verb}`"));
             let needed = command.get_positionals().filter(|positional| positional.is_required_set()).count();
             let rest = ["one", "two", "three"][..needed].join(" ");
             let ours = |name: &str| {

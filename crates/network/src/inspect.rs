@@ -1,0 +1,45 @@
+//! A guest's bytes, taken apart and not acted upon: what a fuzzer looks at.
+
+use crate::addresses::Mac;
+use crate::cable::split_frame;
+use crate::dns::{Question, answer};
+use crate::wire::{self, Content, Datagram, Packet, Protocol, Segment, arp_reply, neighbour_reply};
+
+/// Takes `bytes` for what comes over a cable, and takes every frame apart as the stack does; how many made sense.
+pub fn inspect(mut bytes: &[u8]) -> usize {
+    let mut sensible = 0;
+    while let Ok(Some((frame, length))) = split_frame(bytes) {
+        sensible += usize::from(inspect_frame(frame).is_some());
+        bytes = &bytes[length..];
+    }
+    sensible
+}
+
+fn inspect_frame(frame: &[u8]) -> Option<()> {
+    let frame = wire::parse(frame)?;
+    match frame.content {
+        Content::Arp(content) => arp_reply(&mut Vec::new(), content),
+        Content::Ip(packet) => inspect_packet(frame.from, &packet),
+        Content::Other => None,
+    }
+}
+
+fn inspect_packet(from: Mac, packet: &Packet<'_>) -> Option<()> {
+    match packet.protocol {
+        Protocol::Tcp => drop(Segment::parse(packet)?),
+        Protocol::Icmp => {
+            let out = &mut Vec::new();
+            match wire::echo(packet) {
+                Some(echo) => wire::echo_reply(out, from, packet.to, packet.from, echo),
+                None => neighbour_reply(out, from, packet)?,
+            }
+        }
+        Protocol::Udp => {
+            let datagram = Datagram::parse(packet)?;
+            if let Some(question) = Question::parse(datagram.payload) {
+                answer(datagram.payload, &question, 0, &[packet.from], 1);
+            }
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,37 @@
+//! The user-space network: what a guest's Ethernet cable leads to.
+//!
+//! ```text
+//! guest ─ virtio ─ monitor ─ cable ─▶ stack ┬ wire       frames, taken apart and put together
+//!                                           ├ reach      what may be reached: decided for each connection
+//!                                           ├ tcp        connections, each with a socket of this host
+//!                                           ├ datagrams  UDP, and pings
+//!                                           └ dns        names
+//! clients ─ sockets ─▶ publish ─────────────┘
+//! ```
+//!
+//! No root, no namespace, no other process: each connection of the guest's is one of this process's. The stack is a
+//! thread of its own that sleeps until something happens. It knows nothing of workspaces, images or the monitor.
+
+mod addresses;
+mod cable;
+mod datagrams;
+mod dns;
+mod inspect;
+mod publish;
+mod reach;
+mod report;
+mod settings;
+mod slab;
+mod stack;
+mod tcp;
+mod wire;
+
+pub use addresses::{
+    GATEWAY, GATEWAY_6, GUEST, GUEST_6, HOST_NAME, MTU, NAMESERVER, NAMESERVER_6, PREFIX, PREFIX_6,
+};
+pub use inspect::inspect;
+pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
+pub use reach::{HostAccess, Refusal};
+pub use report::Report;
+pub use settings::{HostEntry, InvalidHostEntry, Settings};
+pub use stack::Network;
