@@ -110,7 +110,7 @@ echo "0 2147483647" > /proc/sys/net/ipv4/ping_group_range
 shift 2
 set +e
 "$@"; code=$?
-kill $far
+kill -KILL $far
 exit $code
 "#;
 
