@@ -71,6 +71,7 @@ pub(crate) fn artifacts(global: &Global, args: &ArtifactsArgs) -> Result<Exit, F
         let files = OpenFiles::open(&workspace, Access::Read, global.templates).await;
         let files = files.map_err(|error| cp::failure(&error))?;
         booted = files.booted();
+        cp::tell_state(&files, &args.name);
         let (mut fetched, mut exit) = (Vec::new(), Exit::Success);
         for artifact in &wanted {
             let (source, target) = artifact.ends();

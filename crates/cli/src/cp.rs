@@ -206,6 +206,7 @@ impl Task {
             let mut controls = signals::watch()?;
             let files = OpenFiles::open(&workspace, access, global.templates).await?;
             booted = files.booted();
+            tell_state(&files, &self.name);
             let copied = match self.transfer {
                 Transfer::Out((source, target)) => {
                     files.copy_out(source, target, &mut controls, progress).await
@@ -222,6 +223,24 @@ impl Task {
             prepare_next(global, &home, "warm", None, &helper_machine(workspace.record()));
         }
         outcome.map_err(|error| failure(&error))
+    }
+}
+
+/// Says what is not as it should be with a workspace's files.
+pub(crate) fn tell_state(files: &OpenFiles, name: &Name) {
+    if files.damaged() {
+        output::talk(&format!(
+            "the disk of `{name}` is damaged: what can be read of it is copied, and nothing on it is changed"
+        ));
+    }
+    if let Some(mut stalls) = files.stalls() {
+        tokio::spawn(async move {
+            if let Some(stall) = stalls.changed().await {
+                output::talk(&format!(
+                    "microagent: the copy stands still, since {stall}; it goes on by itself"
+                ));
+            }
+        });
     }
 }
 

@@ -74,6 +74,7 @@ impl Failure {
             WorkspaceError::Unknown(_) => "workspace_not_found",
             WorkspaceError::State { .. } | WorkspaceError::Foreground(_) => "state",
             WorkspaceError::Busy(_) => "busy",
+            WorkspaceError::Stalled { .. } => "stalled",
             WorkspaceError::Refused { kind, .. } => known_kind(kind),
             WorkspaceError::Control { .. } => "supervisor",
             _ => "workspace",
@@ -140,7 +141,7 @@ fn known_kind(kind: &str) -> &'static str {
 pub(crate) fn print(failure: &Failure, format: Format) -> Exit {
     match format {
         Format::Json => {
-            let retryable = matches!(failure.kind, "unreachable" | "busy");
+            let retryable = matches!(failure.kind, "unreachable" | "busy" | "stalled");
             let body = Body {
                 kind: failure.kind,
                 message: &failure.message,

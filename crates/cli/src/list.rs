@@ -99,6 +99,7 @@ pub(crate) struct Listed {
     created_at: Timestamp,
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     health: Option<Health>,
+    trouble: Option<String>,
     ports: Vec<String>,
     cpu_percent: Option<f64>,
     memory: Option<u64>,
@@ -153,6 +154,7 @@ fn document(status: &Status) -> Listed {
         since: status.since,
         created_at: status.record.created_at,
         health: health_of(status),
+        trouble: status.live.as_ref().and_then(|live| live.trouble.clone()),
         ports: ports_of(status).iter().map(ToString::to_string).collect(),
         cpu_percent: usage.map(|usage| usage.cpu_percent),
         memory: usage.map(|usage| usage.memory),
@@ -162,7 +164,9 @@ fn document(status: &Status) -> Listed {
 
 fn row(status: &Status) -> [String; 7] {
     let usage = HostUsage::of(status);
+    let trouble = status.live.as_ref().is_some_and(|live| live.trouble.is_some());
     let state = match health_of(status) {
+        _ if trouble => format!("{} (stalled)", status.state),
         Some(health) => format!("{} ({health})", status.state),
         None => status.state.to_string(),
     };

@@ -57,11 +57,20 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let mut raw_mode = None;
     let finished = runtime()?.block_on(async {
         let controls = signals::watch().map_err(|error| Failure::new("system", &error))?;
-        let mut observe = |step| {
-            show(&mut steps, step);
-            if step == Step::Running && raw {
+        let mut stalled = false;
+        let mut observe = |step| match step {
+            Step::Stalled(stall) if !std::mem::replace(&mut stalled, true) => {
+                // On a raw terminal a line does not end by itself.
+                let end = if raw_mode.is_some() { "\r" } else { "" };
+                output::talk(&format!(
+                    "microagent: the machine stands still, since {stall}; it goes on by itself{end}"
+                ));
+            }
+            Step::Running if raw => {
+                steps.done();
                 raw_mode = RawMode::enter().ok();
             }
+            step => show(&mut steps, step),
         };
         prepared.run(streams, controls, &mut observe).await.map_err(|error| run_failure(&error))
     });
@@ -278,7 +287,7 @@ fn with_value(entry: &OsStr) -> Option<OsString> {
 pub(crate) fn show(steps: &mut Steps, step: Step) {
     match step {
         Step::Converting { bytes, total } => steps.bytes("preparing the image", bytes, total),
-        Step::Starting(StartKind::Restore) => {}
+        Step::Starting(StartKind::Restore) | Step::Stalled(_) | Step::WentOn => {}
         Step::Starting(StartKind::Boot) => steps.activity("booting"),
         Step::Running => steps.done(),
     }

@@ -7,6 +7,7 @@
 //! VmSpec ──launch──▶ Machine
 //!                    ├── take_streams()  the guest's end of the protocol, and its serial console
 //!                    ├── save()          the machine becomes files, to be restored any number of times
+//!                    ├── stalls()        when this host does not take what it writes
 //!                    └── ended()         how and why it ended
 //! ```
 //!
@@ -17,6 +18,7 @@ mod acceleration;
 mod confinement;
 mod qemu;
 mod spec;
+mod stall;
 mod tail;
 
 pub use acceleration::{Acceleration, Accelerator, KvmProblem, Requested, UnusableKvm};
@@ -26,4 +28,5 @@ pub use qemu::{
     SaveError, fingerprint, launch, try_launch, version,
 };
 pub use spec::{Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, VmSpec};
+pub use stall::{Stall, Stalls};
 pub use tail::Tail;

@@ -7,6 +7,7 @@
 mod command_line;
 mod control;
 mod fingerprint;
+mod going_on;
 mod process;
 mod qmp;
 mod save;
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
-use crate::{NetworkDevice, Start, VmSpec};
+use crate::{NetworkDevice, Stalls, Start, VmSpec};
 use process::Process;
 use qmp::Qmp;
 
@@ -40,6 +42,9 @@ pub struct Machine {
     process: Process,
     qmp: Qmp,
     has_network: bool,
+    stalls: Stalls,
+    /// Whether somebody wants it to stand still.
+    frozen: watch::Sender<bool>,
 }
 
 /// Why a machine could not be launched.
@@ -130,7 +135,10 @@ pub async fn launch(spec: VmSpec) -> Result<Machine, LaunchError> {
         Ok(Err(error)) => return Err(LaunchError::Control(error.to_string())),
         Err(_) => return Err(LaunchError::Silent { last_words: process.last_words() }),
     };
-    Ok(Machine { process, qmp, has_network })
+    let (stalled, stalls) = Stalls::new();
+    let frozen = watch::Sender::new(false);
+    tokio::spawn(going_on::go_on(qmp.write_errors(), qmp.commands(), frozen.subscribe(), stalled));
+    Ok(Machine { process, qmp, has_network, stalls, frozen })
 }
 
 impl Machine {
@@ -140,6 +148,12 @@ impl Machine {
     /// console says; the guest waits if nobody reads it.
     pub fn take_streams(&mut self) -> (UnixStream, UnixStream) {
         self.process.streams.take().expect("the streams of a machine are taken once")
+    }
+
+    /// When it stands still since this host does not take what the guest writes. It goes on by itself once the host
+    /// does.
+    pub fn stalls(&self) -> Stalls {
+        self.stalls.clone()
     }
 
     /// Waits for the machine's end. Cancel-safe: it may be called again.

@@ -199,6 +199,8 @@ pub enum Writable {
     Scratch(String),
     /// An ext4 disk whose content must outlive it.
     Durable(String),
+    /// An ext4 disk that is damaged: what can be read of it is shown, changes go to memory, and it stays as it is.
+    Damaged(String),
 }
 
 /// A disk beside those of the root file system.

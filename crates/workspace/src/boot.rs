@@ -35,8 +35,18 @@ const AGENT_DEADLINE: Duration = Duration::from_secs(180);
 /// The same for a restored guest, which only has to wake up.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a machine whose session ended may take to end.
+const SOON: Duration = Duration::from_secs(2);
+
 /// How long a guest that was paused may take until it answers.
 const RESUME_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a guest may take to mount its root file system, whose journal may have to be played back.
+const MOUNT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What can be done about a damaged disk.
+const DAMAGED: &str =
+    "if it is damaged, take what can be read of it, which changes nothing: microagent cp NAME:/PATH .";
 
 /// Why a machine did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +113,9 @@ pub enum BootError {
         /// Why.
         source: VolumeError,
     },
+    /// The guest cannot use its disks.
+    #[error("the guest cannot use the workspace's disk")]
+    Unmountable(#[source] AgentError),
     /// The guest's agent failed to set the machine up.
     #[error("failed to set up the guest")]
     Setup(#[source] AgentError),
@@ -123,6 +136,7 @@ impl BootError {
             Self::UnknownKernel(_) => Some("see those that are: microagent kernel list".to_owned()),
             Self::Launch(error) => error.hint(),
             Self::Disk(error) => error.hint(),
+            Self::Unmountable(_) => Some(DAMAGED.to_owned()),
             _ => None,
         }
     }
@@ -198,6 +212,8 @@ pub(crate) struct GuestSide {
     pub(crate) template: Option<TemplateKey>,
     pub(crate) network: Network,
     pub(crate) writable: Durability,
+    /// Whether the disk is read as far as it can be, and not changed.
+    pub(crate) rescue: bool,
     pub(crate) ready: Ready,
     /// The disks in its slots.
     pub(crate) attached: Arc<[Slotted]>,
@@ -293,9 +309,8 @@ impl Booted {
             Identity { hostname: hostname.to_owned(), machine_id, seed: random_bytes(), clock: now() };
         // The clock first: mounting takes its time.
         let mut answers = vec![self.agent.request(&ToGuest::Identify(identity))];
-        if self.guest.ready != Ready::Root {
-            answers.push(self.agent.request(&ToGuest::Mount(self.root())));
-        }
+        let mount = self.guest.ready != Ready::Root;
+        let root = mount.then(|| self.agent.request(&ToGuest::Mount(self.root())));
         // Volumes may be below places in memory, and making room for one changes the root file system.
         let Arrangement { tmpfs, read_only } = arrangement;
         let mut arrange = |arrangement: Arrangement| {
@@ -313,6 +328,9 @@ impl Booted {
             answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));
         }
         async move {
+            if let Some(root) = root {
+                mounted_root(root).await?;
+            }
             for answer in answers {
                 answer.await.map_err(BootError::Setup)?;
             }
@@ -322,6 +340,17 @@ impl Booted {
                 disk.note_mounted().map_err(|source| BootError::Volume { name: name(), source })?;
             }
             Ok(())
+        }
+    }
+
+    /// Why a machine that was being set up is lost: its end says more than its session's.
+    pub(crate) async fn why_not_set_up(&mut self, error: BootError) -> BootError {
+        if !matches!(error, BootError::Setup(AgentError::Lost(_))) {
+            return error;
+        }
+        match tokio::time::timeout(SOON, self.machine.ended()).await {
+            Ok(ended) => ended_early(&ended, &self.console),
+            Err(_) => error,
         }
     }
 
@@ -373,11 +402,26 @@ impl Booted {
     fn root(&self) -> Root {
         let writable = WRITABLE_DISK.to_owned();
         let writable = match self.guest.writable {
+            _ if self.guest.rescue => Writable::Damaged(writable),
             Durability::Scratch => Writable::Scratch(writable),
             Durability::Durable => Writable::Durable(writable),
         };
         Root { image: IMAGE_DISK.to_owned(), writable }
     }
+}
+
+/// Tells a guest that stood still what time it is. It hears it when it can, and nobody waits for that.
+pub(crate) fn tell_time(agent: &Agent) {
+    drop(agent.request(&ToGuest::SetClock { clock: now() }));
+}
+
+/// Waits until the guest has its root file system.
+async fn mounted_root(answer: impl Future<Output = Result<(), AgentError>>) -> Result<(), BootError> {
+    let answer = tokio::time::timeout(MOUNT_DEADLINE, answer).await;
+    answer.unwrap_or(Err(AgentError::Silent(MOUNT_DEADLINE))).map_err(|error| match error {
+        AgentError::Refused(_) => BootError::Unmountable(error),
+        error => BootError::Setup(error),
+    })
 }
 
 /// The wall clock, as the guest is told it.

@@ -35,6 +35,9 @@ pub(crate) fn version() -> u32 {
 /// The longest document, in bytes. Commands are as long as the kernel lets them be, and then in JSON.
 pub(crate) const LONGEST: u64 = 8 << 20;
 
+/// The kind of a failure that is the machine's standing still; its message is the reason.
+pub(crate) const STALLED: &str = "stalled";
+
 /// The socket's name in a workspace's directory.
 pub(crate) const SOCKET: &str = "control.sock";
 

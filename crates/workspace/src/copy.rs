@@ -15,6 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use engine::Stalls;
 use proto::{ExitStatus, OutputStream, ReceivedFiles, SpawnFailure, Transfer};
 use tokio::sync::{mpsc, oneshot};
 use transfer::{Destination, Owners, PackError, PackOptions, Policy, Report, StreamError, UnpackError};
@@ -195,6 +196,7 @@ pub struct OpenFiles {
     helper: Option<Helper>,
     /// What the workspace would see, and cannot be seen now.
     absent: Vec<(MountPoint, AttachError)>,
+    damaged: bool,
 }
 
 impl OpenFiles {
@@ -207,17 +209,35 @@ impl OpenFiles {
         let status = workspace.status()?;
         if status.live.is_some() && status.facts.quarantine.is_none() {
             let agent = workspace.agent_for(access.verb()).await?;
-            return Ok(Self { agent, helper: None, absent: Vec::new() });
+            return Ok(Self { agent, helper: None, damaged: false, absent: Vec::new() });
         }
         let disk = access.disk_of(workspace)?;
         let (attachments, absent) = free_disks(workspace, access);
-        let helper = Helper::open(workspace, disk, attachments, templates).await?;
-        Ok(Self { agent: helper.agent(), helper: Some(helper), absent })
+        let (helper, damaged) = match Helper::open(workspace, disk, attachments, templates).await {
+            Err(error) if access == Access::Read && error.is_damage() => {
+                tracing::warn!(error = crate::causes(&error), "reading what can be read of the disk");
+                let rescue = Helper::open_damaged(workspace, access.disk_of(workspace)?, templates).await;
+                // Where that fails, too, the first failure is the plain one.
+                (rescue.map_err(|_| error)?, true)
+            }
+            helper => (helper?, false),
+        };
+        Ok(Self { agent: helper.agent(), helper: Some(helper), damaged, absent })
     }
 
     /// Whether a template would have spared it a boot.
     pub fn booted(&self) -> bool {
         self.helper.as_ref().is_some_and(Helper::booted)
+    }
+
+    /// Whether the disk is damaged, so that only what can be read of it is there.
+    pub fn damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// When a machine of theirs stands still, since this host does not take what it writes.
+    pub fn stalls(&self) -> Option<Stalls> {
+        self.helper.as_ref().map(Helper::stalls)
     }
 
     /// Copies to the host. `progress` hears how many bytes are there, on another thread.

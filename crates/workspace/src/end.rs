@@ -7,7 +7,7 @@ use home::{Exclusive, fault_point};
 use jiff::Timestamp;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::control::{self, ControlError, Reply, Request, SOCKET};
+use crate::control::{self, ControlError, Reply, Request, SOCKET, STALLED};
 use crate::event::EventKind;
 use crate::socket::Socket;
 use crate::state::{Ending, Exit, Quarantine, State};
@@ -142,6 +142,9 @@ impl Workspace {
             Err(WorkspaceError::Refused { kind, .. }) if kind == "state" => {
                 let state = self.status()?.state;
                 Err(self.in_state(verb, state))
+            }
+            Err(WorkspaceError::Refused { kind, message, .. }) if kind == STALLED => {
+                Err(self.stalled(verb, message))
             }
             Err(WorkspaceError::Refused { kind, message, hint }) => {
                 let message = format!("failed to {verb} workspace `{}`: {message}", self.name());

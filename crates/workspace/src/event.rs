@@ -108,6 +108,13 @@ pub enum EventKind {
         /// Which.
         health: Health,
     },
+    /// Its machine stands still by itself.
+    Stalled {
+        /// Why.
+        reason: String,
+    },
+    /// Its machine goes on.
+    WentOn,
     /// What a newer release wrote, as it wrote it.
     #[serde(untagged)]
     Other(serde_json::Map<String, serde_json::Value>),
@@ -137,6 +144,8 @@ impl EventKind {
             Self::Quarantined { reason } => format!("quarantined: {reason}"),
             Self::Released { reason } => format!("released: {reason}"),
             Self::Health { health } => format!("health: {health}"),
+            Self::Stalled { reason } => format!("stands still: {reason}"),
+            Self::WentOn => "goes on".to_owned(),
             Self::Other(fields) => serde_json::to_string(fields).expect("it was read from such a text"),
         }
     }
@@ -162,6 +171,7 @@ impl Event {
     fn bounded(&self) -> Self {
         let mut event = self.clone();
         if let EventKind::Failed { reason }
+        | EventKind::Stalled { reason }
         | EventKind::Quarantined { reason }
         | EventKind::Released { reason } = &mut event.kind
         {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::agent::Agent;
-use crate::control::{Reply, Request};
+use crate::control::{Reply, Request, STALLED};
 use crate::drive::{Driven, Limits};
 use crate::run::{Control, Finished};
 use crate::stop_signal::StopSignal;
@@ -73,9 +73,13 @@ fn lost(workspace: &Workspace, agent: &Agent) -> WorkspaceError {
 
 /// Starts a command in `workspace` and leaves it running. What it writes is thrown away.
 pub fn detach(workspace: &Workspace, command: Command) -> Result<(), WorkspaceError> {
-    match workspace.ask(&Request::Detached { command: Box::new(command) })? {
-        Some(Reply::Done) => Ok(()),
-        _ => Err(workspace.in_state("exec in", workspace.status()?.state)),
+    match workspace.ask(&Request::Detached { command: Box::new(command) }) {
+        Ok(Some(Reply::Done)) => Ok(()),
+        Err(WorkspaceError::Refused { kind, message, .. }) if kind == STALLED => {
+            Err(workspace.stalled("exec in", message))
+        }
+        Err(error) => Err(error),
+        Ok(_) => Err(workspace.in_state("exec in", workspace.status()?.state)),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::time::Duration;
 
-use engine::MemorySize;
+use engine::{MemorySize, Stalls};
 use home::Home;
 use proto::Arrangement;
 use template::Budget;
@@ -65,6 +65,25 @@ impl Helper {
         attachments: Vec<Attachment>,
         templates: Budget,
     ) -> Result<Self, HelperError> {
+        Self::start(workspace, disk, attachments, templates, false).await
+    }
+
+    /// The same for a disk that is damaged: what can be read of it is there, and it stays as it is.
+    pub(crate) async fn open_damaged(
+        workspace: &Workspace,
+        disk: HelperDisk,
+        templates: Budget,
+    ) -> Result<Self, HelperError> {
+        Self::start(workspace, disk, Vec::new(), templates, true).await
+    }
+
+    async fn start(
+        workspace: &Workspace,
+        disk: HelperDisk,
+        attachments: Vec<Attachment>,
+        templates: Budget,
+        rescue: bool,
+    ) -> Result<Self, HelperError> {
         let HelperDisk { held, disk } = disk;
         let failed = |error: StartError| HelperError::Start(Box::new(error));
         let root = root_of(workspace).map_err(failed)?;
@@ -76,8 +95,9 @@ impl Helper {
             .attach(attachments);
         let template = plan.find_machine_template(templates);
         let started = plan.start(WritableDisk::Kept(disk), template, None).await;
-        let booted = started.map_err(|error| failed(error.into()))?;
-        let helper = Self { booted, held };
+        let mut booted = started.map_err(|error| failed(error.into()))?;
+        booted.guest.rescue = rescue;
+        let mut helper = Self { booted, held };
         helper.booted.set_up_workspace(workspace).await.map_err(failed)?;
         Ok(helper)
     }
@@ -102,6 +122,10 @@ impl Helper {
 
     pub(crate) fn agent(&self) -> Agent {
         self.booted.agent.clone()
+    }
+
+    pub(crate) fn stalls(&self) -> Stalls {
+        self.booted.machine.stalls()
     }
 
     pub(crate) fn booted(&self) -> bool {
@@ -132,6 +156,13 @@ pub enum HelperError {
 }
 
 impl HelperError {
+    /// Whether the disk is what the machine failed at, and may be damaged.
+    pub(crate) fn is_damage(&self) -> bool {
+        let Self::Start(error) = self else { return false };
+        let error = error.downcast_ref::<StartError>();
+        matches!(error, Some(StartError::Boot(BootError::Unmountable(_) | BootError::Ended { .. })))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

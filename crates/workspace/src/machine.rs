@@ -1,11 +1,14 @@
 //! A machine of ours, or one that another process keeps for us.
 
-use engine::{ControlError, Ended, Link};
-use tokio::io::AsyncReadExt;
+use engine::{ControlError, Ended, Link, Stall, Stalls};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 
-/// The longest account of an end that a keeper gives, in bytes.
-const LONGEST_ACCOUNT: usize = 64 * 1024;
+/// The longest that a keeper says at once, in bytes.
+const LONGEST_LINE: u64 = 64 * 1024;
 
 /// A running machine, seen from the process that uses it.
 #[derive(Debug)]
@@ -19,28 +22,66 @@ pub(crate) enum Machine {
 /// The channel to a keeper.
 #[derive(Debug)]
 pub(crate) struct Lent {
-    keeper: UnixStream,
-    account: Vec<u8>,
+    /// Closed, it ends the machine.
+    keeper: OwnedWriteHalf,
+    ended: watch::Receiver<Option<Ended>>,
+    stalls: Stalls,
+}
+
+/// What a keeper says, a line of JSON each.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeeperSays {
+    /// The machine stands still for this reason, or goes on.
+    Stalled(Option<Stall>),
+    /// The machine ended so. The last line.
+    Ended(Ended),
+}
+
+impl KeeperSays {
+    /// Says it to the run. One that is gone needs to hear nothing.
+    pub(crate) async fn to(&self, run: &mut UnixStream) {
+        let mut line = serde_json::to_vec(self).expect("what a keeper says is plain data");
+        line.push(b'\n');
+        let _ = run.write_all(&line).await;
+    }
 }
 
 impl Lent {
     pub(crate) fn new(keeper: UnixStream) -> Self {
-        Self { keeper, account: Vec::new() }
+        let (reader, keeper) = keeper.into_split();
+        let (end, ended) = watch::channel(None);
+        let (stall, stalls) = Stalls::new();
+        tokio::spawn(async move {
+            let account = listen(reader, &stall).await;
+            end.send_replace(Some(account));
+        });
+        Self { keeper, ended, stalls }
     }
 
     /// The keeper says how the machine ended, then hangs up. Cancel-safe.
     async fn ended(&mut self) -> Ended {
-        let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = self.keeper.read(&mut buffer).await {
-            if self.account.len() < LONGEST_ACCOUNT {
-                self.account.extend_from_slice(&buffer[..length]);
-            }
-        }
-        serde_json::from_slice(&self.account).unwrap_or_else(|_| Ended::Died {
-            status: "the process that kept it is gone".to_owned(),
-            last_words: Vec::new(),
-        })
+        let ended = self.ended.wait_for(Option::is_some).await;
+        ended.ok().and_then(|ended| ended.clone()).unwrap_or_else(keeper_gone)
     }
+}
+
+/// Hears what the keeper says until the machine's end, which it returns.
+async fn listen(reader: OwnedReadHalf, stall: &watch::Sender<Option<Stall>>) -> Ended {
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let _ = (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await;
+        match serde_json::from_slice(&line) {
+            Ok(KeeperSays::Stalled(reason)) => drop(stall.send_replace(reason)),
+            Ok(KeeperSays::Ended(ended)) => return ended,
+            Err(_) => return keeper_gone(),
+        }
+    }
+}
+
+fn keeper_gone() -> Ended {
+    Ended::Died { status: "the process that kept it is gone".to_owned(), last_words: Vec::new() }
 }
 
 impl Machine {
@@ -49,6 +90,14 @@ impl Machine {
         match self {
             Self::Own(machine) => machine.pid(),
             Self::Lent(_) => None,
+        }
+    }
+
+    /// When it stands still by itself.
+    pub(crate) fn stalls(&self) -> Stalls {
+        match self {
+            Self::Own(machine) => machine.stalls(),
+            Self::Lent(lent) => lent.stalls.clone(),
         }
     }
 
@@ -88,7 +137,7 @@ impl Machine {
             Self::Own(machine) => machine.kill().await,
             Self::Lent(mut lent) => {
                 // A keeper that cannot hear us is gone, and the machine with it.
-                let _ = rustix::net::shutdown(&lent.keeper, rustix::net::Shutdown::Write);
+                let _ = lent.keeper.shutdown().await;
                 lent.ended().await;
             }
         }
@@ -100,6 +149,36 @@ impl Machine {
             Self::Own(machine) => machine.kill_soon(),
             // The keeper hears that nobody uses it any more.
             Self::Lent(lent) => drop(lent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_keeper_tells_of_stalls_and_of_the_end() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut lent = Lent::new(ours);
+        let mut stalls = lent.stalls.clone();
+        KeeperSays::Stalled(Some(Stall::NoRoom)).to(&mut theirs).await;
+        assert_eq!(stalls.changed().await, Some(Stall::NoRoom));
+        KeeperSays::Stalled(None).to(&mut theirs).await;
+        assert_eq!(stalls.changed().await, None);
+        KeeperSays::Ended(Ended::PoweredOff).to(&mut theirs).await;
+        assert_eq!(lent.ended().await, Ended::PoweredOff);
+        assert_eq!(lent.ended().await, Ended::PoweredOff);
+    }
+
+    #[tokio::test]
+    async fn a_keeper_that_is_gone_has_taken_the_machine_along() {
+        for said in [&b""[..], b"garbage\n", b"{\"stalled\":null}\n"] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut lent = Lent::new(ours);
+            theirs.write_all(said).await.unwrap();
+            drop(theirs);
+            assert_eq!(lent.ended().await, keeper_gone());
         }
     }
 }

@@ -269,6 +269,7 @@ impl Plan {
             template,
             network: self.network,
             writable,
+            rescue: false,
             ready,
             attached,
         }

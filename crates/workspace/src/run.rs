@@ -10,9 +10,12 @@
 mod kept;
 mod running;
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use engine::{Stall, Stalls};
 use home::{Home, Name};
 use image::{Image, Store};
 use network::{Listener, PublishError, PublishSpec};
@@ -20,12 +23,12 @@ use proto::{Arrangement, Command, ExitStatus, SpawnFailure, Stdio, TerminalSize}
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
 
-use crate::agent::AgentError;
 use volume::{AttachError, Mount};
 
+use crate::agent::{Agent, AgentError};
 use crate::artifact::Artifact;
 use crate::attach::{MountsError, attach_all, check_mounts};
-use crate::boot::{Booted, StartKind};
+use crate::boot::{Booted, StartKind, tell_time};
 use crate::copy::{Copied, CopyError};
 use crate::plan::{Plan, WritableDisk};
 use crate::record::{KeepError, exists};
@@ -144,7 +147,7 @@ pub enum Control {
 }
 
 /// Where a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Layers become a root file system: so many bytes of so many.
     Converting {
@@ -157,6 +160,10 @@ pub enum Step {
     Starting(StartKind),
     /// The command runs.
     Running,
+    /// The machine stands still until this host takes what it writes.
+    Stalled(Stall),
+    /// It goes on.
+    WentOn,
 }
 
 /// How a run ended.
@@ -361,15 +368,19 @@ impl PreparedRun {
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());
         let set_up = booted.set_up(hostname, machine_id.bytes(), request.arrangement());
         let process = booted.agent.spawn(self.command);
+        let (agent, stalls) = (booted.agent.clone(), booted.machine.stalls());
         let mut running = Running::new(booted, process, streams, &request);
-        let finished = running.drive(set_up, &mut controls, observe).await;
         let mut outputs = Vec::new();
-        let outcome = match finished {
-            Ok(finished) => {
-                outputs = running.fetch(&request, &finished, &mut controls).await;
-                running.end(&request, &finished).await.map(|()| finished)
-            }
-            Err(error) => Err(error),
+        let observe = RefCell::new(observe);
+        let life = async {
+            let step = &mut |step| observe.borrow_mut()(step);
+            let finished = running.drive(set_up, &mut controls, step).await?;
+            outputs = running.fetch(&request, &finished, &mut controls).await;
+            running.end(&request, &finished).await.map(|()| finished)
+        };
+        let outcome = tokio::select! {
+            outcome = life => outcome,
+            never = watch_stalls(stalls, &agent, &observe) => match never {},
         };
         if let Some(kept) = self.kept {
             kept.finish(&outcome);
@@ -388,6 +399,24 @@ fn connect(
     let network = network::Network::start(settings, listeners)?;
     network.plug(cable);
     Ok(Some(network))
+}
+
+/// Tells of a machine that stands still, and tells it the time when it goes on.
+async fn watch_stalls(
+    mut stalls: Stalls,
+    agent: &Agent,
+    observe: &RefCell<&mut dyn FnMut(Step)>,
+) -> Infallible {
+    loop {
+        let step = match stalls.changed().await {
+            Some(stall) => Step::Stalled(stall),
+            None => {
+                tell_time(agent);
+                Step::WentOn
+            }
+        };
+        observe.borrow_mut()(step);
+    }
 }
 
 /// Takes a spare, or starts a machine.

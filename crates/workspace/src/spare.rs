@@ -7,7 +7,7 @@
 //! ```text
 //! run ──connect──▶ spares/<key>.sock ──▶ keeper      the socket is gone: nobody else gets this machine
 //! run ◀── one byte, with the guest's port, console and cable as descriptors ── keeper
-//! run ◀── how the machine ended, as JSON, then the end of the stream ────── keeper
+//! run ◀── lines of JSON: that the machine stands still, goes on, has ended ─ keeper
 //! ```
 //!
 //! When the run hangs up, or is killed, the keeper ends the machine and itself. What makes a machine the run's
@@ -25,12 +25,12 @@ use rustix::net::{
     SendFlags,
 };
 use template::{TemplateKey, Templates};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use crate::agent::Agent;
 use crate::boot::{Booted, GuestSide, Released, StartKind, listen};
-use crate::machine::{Lent, Machine};
+use crate::machine::{KeeperSays, Lent, Machine};
 use crate::plan::{Plan, WritableDisk};
 use crate::root::{chain_id, root_file_system};
 use crate::socket::Socket;
@@ -151,13 +151,16 @@ async fn wait_for_run(
 /// Until the run hangs up or the machine ends.
 async fn serve(mut released: Released, mut run: UnixStream) {
     let mut byte = [0];
-    tokio::select! {
-        ended = released.machine.ended() => {
-            let account = serde_json::to_vec(&ended).expect("an end is plain data");
-            // A run that is gone needs no account.
-            let _ = run.write_all(&account).await;
+    let mut stalls = released.machine.stalls();
+    loop {
+        tokio::select! {
+            ended = released.machine.ended() => {
+                KeeperSays::Ended(ended).to(&mut run).await;
+                break;
+            }
+            stall = stalls.changed() => KeeperSays::Stalled(stall).to(&mut run).await,
+            _ = run.read(&mut byte) => break,
         }
-        _ = run.read(&mut byte) => {}
     }
     released.machine.kill().await;
 }

@@ -126,11 +126,14 @@ impl Machinery {
 
 impl Booted {
     /// Makes the machine the workspace's.
-    pub(crate) async fn set_up_workspace(&self, workspace: &Workspace) -> Result<(), StartError> {
+    pub(crate) async fn set_up_workspace(&mut self, workspace: &Workspace) -> Result<(), StartError> {
         let record = workspace.record();
         let name = workspace.called_now();
         let hostname = record.spec.hostname.as_deref().unwrap_or(name.name().as_str());
-        Ok(self.set_up(hostname, record.id.bytes(), record.spec.arrangement()).await?)
+        match self.set_up(hostname, record.id.bytes(), record.spec.arrangement()).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.why_not_set_up(error).await.into()),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! ```text
 //! start ──lock, pipe──▶ supervisor
 //!   ◀── report ───────── ├── life      boots, ends, restarts; the one owner of the state
-//!                        │    └── leaving   the way down
+//!                        │    ├── leaving   the way down
+//!                        │    └── standing  a machine that this host cannot write for
 //! clients ──socket─────▶ ├── clients   one request each
 //!                        └── proxy     clients that speak to the guest's agent
 //! ```
@@ -19,6 +20,7 @@ mod proxy;
 pub(crate) mod report;
 mod running;
 mod shared;
+mod standing;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

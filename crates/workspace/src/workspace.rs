@@ -12,7 +12,7 @@ use proto::Usage;
 use tokio::net::UnixStream;
 
 use crate::agent::{Agent, AgentError};
-use crate::control::{self, ControlError, LiveStatus, Reply, Request};
+use crate::control::{self, ControlError, LiveStatus, Reply, Request, STALLED};
 use crate::event::{Event, EventKind, append_event};
 use crate::record::{WorkspaceRecord, place};
 use crate::state::{EndRecord, Ending, State, StateRecord};
@@ -64,6 +64,16 @@ pub enum WorkspaceError {
         verb: &'static str,
         /// Its state.
         state: State,
+    },
+    /// Its machine stands still, and goes on by itself once the reason is gone.
+    #[error("cannot {verb} workspace `{name}`: it stands still, since {reason}")]
+    Stalled {
+        /// The workspace.
+        name: Name,
+        /// What was to be done.
+        verb: &'static str,
+        /// Why.
+        reason: String,
     },
     /// Another process uses it.
     #[error("workspace `{0}` is used by another command")]
@@ -130,6 +140,9 @@ impl WorkspaceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown(_) => Some("see those there are: microagent list".to_owned()),
+            Self::Stalled { name, .. } => Some(format!(
+                "it goes on by itself once that is mended, as by making room; or end it: microagent kill {name}"
+            )),
             Self::State { name, state: State::Quarantined, .. } => Some(format!(
                 "lift the quarantine first: microagent quarantine --release --reason WHY {name}"
             )),
@@ -318,10 +331,18 @@ impl Workspace {
 
     /// Notes an event. One that cannot be noted changes nothing.
     pub(crate) fn tell(&self, kind: EventKind) {
-        let event = Event { time: Timestamp::now(), workspace: self.name.clone(), kind };
-        if let Err(error) = append_event(&self.home, &event) {
-            tracing::warn!(%error, "failed to note an event");
+        if let Err(event) = self.try_tell(Timestamp::now(), kind) {
+            tracing::warn!(?event, "an event is not noted");
         }
+    }
+
+    /// Notes what happened at a moment; the error is what it was, to be noted later.
+    pub(crate) fn try_tell(&self, time: Timestamp, kind: EventKind) -> Result<(), EventKind> {
+        let event = Event { time, workspace: self.name.clone(), kind };
+        append_event(&self.home, &event).map_err(|error| {
+            tracing::warn!(%error, "failed to note an event");
+            event.kind
+        })
     }
 
     /// Asks its supervisor; `None` if it has none.
@@ -382,9 +403,16 @@ impl Workspace {
                 let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
                 stream.map_err(|source| WorkspaceError::Io { name: self.name.clone(), source })
             }
+            Ok((Reply::Failed { kind, message, .. }, _)) if kind == STALLED => {
+                Err(self.stalled(verb, message))
+            }
             Ok(_) | Err(ControlError::Nobody) => Err(self.in_state(verb, state()?)),
             Err(source) => Err(WorkspaceError::Control { name: self.name.clone(), source }),
         }
+    }
+
+    pub(crate) fn stalled(&self, verb: &'static str, reason: String) -> WorkspaceError {
+        WorkspaceError::Stalled { name: self.name.clone(), verb, reason }
     }
 
     pub(crate) fn in_state(&self, verb: &'static str, state: State) -> WorkspaceError {

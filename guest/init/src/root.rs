@@ -27,6 +27,8 @@ use crate::volumes::Volumes;
 const IMAGE: &str = "/image";
 pub(crate) const DISK: &str = "/disk";
 const NEW_ROOT: &str = "/root-fs";
+/// Where changes go that no disk is to keep.
+const MEMORY: &str = "/memory";
 
 /// No file of the upper layer refers to the one below.
 const WHOLE_FILES: &str = ",redirect_dir=off,metacopy=off,index=off";
@@ -44,16 +46,21 @@ pub(crate) fn mount_root(root: &Root) -> Result<MountedRoot, String> {
         std::fs::create_dir_all(directory).map_err(failed(&format!("make {directory}")))?;
     }
     mount_disk(&root.image, IMAGE, "erofs", MountFlags::RDONLY, "")?;
-    // A disk starts as a file of holes, which are zeros already: the kernel need not write its inode tables.
-    let (disk, disk_options, overlay_options) = match &root.writable {
+    // A disk starts as a file of holes, which are zeros already: the kernel need not write its inode tables. What is
+    // damaged can be read and not be changed, whatever the disk itself says about errors.
+    match &root.writable {
         // Nobody reads a scratch disk after this boot: what would make it durable is work for nothing.
         Writable::Scratch(disk) => {
-            (disk, "noinit_itable,noauto_da_alloc,barrier=0,data=writeback", ",volatile")
+            let options = "noinit_itable,noauto_da_alloc,barrier=0,data=writeback";
+            mount_disk(disk, DISK, "ext4", MountFlags::NOATIME, options)?;
+            mount_overlay(IMAGE, DISK, ",volatile")?;
         }
-        Writable::Durable(disk) => (disk, "noinit_itable", ""),
-    };
-    mount_disk(disk, DISK, "ext4", MountFlags::NOATIME, disk_options)?;
-    mount_overlay(overlay_options)?;
+        Writable::Durable(disk) => {
+            mount_disk(disk, DISK, "ext4", MountFlags::NOATIME, "noinit_itable,errors=remount-ro")?;
+            mount_overlay(IMAGE, DISK, "")?;
+        }
+        Writable::Damaged(disk) => mount_damaged(disk)?,
+    }
     mount_kernel_views()?;
     let mounted = enter()?;
     prepare_directories();
@@ -67,6 +74,16 @@ fn mount_disk(serial: &str, target: &str, kind: &str, flags: MountFlags, data: &
         .map_err(|error| format!("failed to mount the {kind} disk `{serial}`: {error}"))
 }
 
+/// What can be read of a damaged disk, its journal left alone. Nothing is written to it.
+fn mount_damaged(disk: &str) -> Result<(), String> {
+    mount_disk(disk, DISK, "ext4", MountFlags::RDONLY | MountFlags::NOATIME, "noload,errors=continue")?;
+    let changes = format!("{DISK}/upper");
+    std::fs::read_dir(&changes).map_err(failed("find what the writable disk has"))?;
+    std::fs::create_dir_all(MEMORY).map_err(failed(&format!("make {MEMORY}")))?;
+    mount("tmpfs", MEMORY, MountFlags::empty(), "").map_err(failed(&format!("mount {MEMORY}")))?;
+    mount_overlay(&format!("{changes}:{IMAGE}"), MEMORY, "")
+}
+
 pub(crate) fn find_disk(serial: &str) -> Result<String, String> {
     let disks = std::fs::read_dir("/sys/block").map_err(failed("list disks"))?;
     for disk in disks.flatten() {
@@ -78,14 +95,15 @@ pub(crate) fn find_disk(serial: &str) -> Result<String, String> {
     Err(format!("the machine has no disk `{serial}`"))
 }
 
-fn mount_overlay(options: &str) -> Result<(), String> {
-    let upper = format!("{DISK}/upper");
-    let work = format!("{DISK}/work");
+/// Changes to what is in `lower` go below `place`.
+fn mount_overlay(lower: &str, place: &str, options: &str) -> Result<(), String> {
+    let upper = format!("{place}/upper");
+    let work = format!("{place}/work");
     let make = || {
         if std::fs::symlink_metadata(&upper).is_err() {
             std::fs::create_dir(&upper)?;
-            // The root of the overlay shows the upper's attributes, so they start as the image's.
-            copy_attributes(IMAGE, &upper)?;
+            // The root of the overlay shows the upper's attributes, so they start as those below.
+            copy_attributes(lower.split(':').next().unwrap_or(lower), &upper)?;
         }
         std::fs::create_dir_all(&work)
     };
@@ -93,7 +111,7 @@ fn mount_overlay(options: &str) -> Result<(), String> {
     // Whatever the kernel was built to do: the upper layer has whole files, so that it can become a layer of an image.
     let options = format!("{WHOLE_FILES}{options}");
     // An overlay that was volatile and did not end cleanly refuses its next mount; its disk is gone by then.
-    let data = CString::new(format!("lowerdir={IMAGE},upperdir={upper},workdir={work}{options}"))
+    let data = CString::new(format!("lowerdir={lower},upperdir={upper},workdir={work}{options}"))
         .expect("options are ours");
     rustix::mount::mount("overlay", NEW_ROOT, "overlay", MountFlags::empty(), data.as_c_str())
         .map_err(|error| format!("failed to mount the overlay: {error}"))

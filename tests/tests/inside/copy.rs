@@ -283,4 +283,6 @@ fn every_state_is_reached_or_says_what_to_do() {
     world.microagent(["quarantine", "--reason", "while it ran", "box"]).outcome().success();
     copy(&world, "box:/synced", "frozen");
     assert_eq!(fs::read_to_string(world.path().join("frozen")).unwrap(), "synced\n");
+    // What is in quarantine would go on after this test.
+    world.microagent(["quarantine", "--release", "--reason", "done", "box"]).outcome().success();
 }

@@ -130,9 +130,11 @@ fn add_disk(line: &mut Line, index: usize, disk: &crate::Disk, descriptors: Desc
         },
     });
     line.add("-blockdev", Some(&node.to_string()));
+    // A guest that is told that a write failed may lose what it had acknowledged before: it waits instead.
+    let on_error = if read_only { "" } else { ",werror=stop" };
     line.add(
         "-device",
-        Some(&format!("virtio-blk-pci,drive=disk{index},serial={},num-queues=1", disk.serial)),
+        Some(&format!("virtio-blk-pci,drive=disk{index},serial={},num-queues=1{on_error}", disk.serial)),
     );
 }
 

@@ -25,11 +25,13 @@ pub struct ControlError {
 impl Machine {
     /// Freezes the virtual CPUs.
     pub async fn pause(&mut self) -> Result<(), ControlError> {
+        self.frozen.send_replace(true);
         self.command("pause the machine", "stop", json!({})).await
     }
 
     /// Lets them run again. The guest's clocks go on from where they stopped.
     pub async fn resume(&mut self) -> Result<(), ControlError> {
+        self.frozen.send_replace(false);
         self.command("resume the machine", "cont", json!({})).await
     }
 

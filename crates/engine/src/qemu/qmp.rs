@@ -6,6 +6,7 @@
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde::Deserialize;
@@ -14,7 +15,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
+
+use super::going_on::Frozen;
+use crate::Stall;
 
 /// QEMU's lines are short; a longer one is not QMP.
 const LONGEST_LINE: usize = 1 << 20;
@@ -34,8 +38,25 @@ pub(super) enum QmpError {
 pub(super) struct Qmp {
     state: watch::Receiver<State>,
     migration: watch::Receiver<String>,
+    write_errors: watch::Receiver<WriteErrors>,
+    commands: Commands,
+}
+
+/// The way to give commands. Clones give them in turn.
+#[derive(Debug, Clone)]
+pub(super) struct Commands(Arc<Mutex<Commander>>);
+
+#[derive(Debug)]
+struct Commander {
     answers: mpsc::UnboundedReceiver<Result<(), String>>,
     writer: OwnedWriteHalf,
+}
+
+/// The writes that stopped the machine.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WriteErrors {
+    /// Why the last one failed.
+    pub(super) last: Option<Stall>,
 }
 
 /// What events have told of the guest.
@@ -87,31 +108,90 @@ impl Qmp {
         }
         let (state_sender, state) = watch::channel(State::Running);
         let (migration_sender, migration) = watch::channel(String::new());
+        let (errors_sender, write_errors) = watch::channel(WriteErrors::default());
         let (answer_sender, answers) = mpsc::unbounded_channel();
-        let follower = Follower { state: state_sender, migration: migration_sender, answers: answer_sender };
+        let follower = Follower {
+            state: state_sender,
+            migration: migration_sender,
+            write_errors: errors_sender,
+            answers: answer_sender,
+        };
         tokio::spawn(follower.follow(lines));
-        let mut qmp = Self { state, migration, answers, writer };
+        let mut commander = Commander { answers, writer };
         for _ in 0..=first.len() {
-            qmp.answer().await?;
+            commander.answer().await?;
         }
-        Ok(qmp)
+        Ok(Self { state, migration, write_errors, commands: Commands(Arc::new(Mutex::new(commander))) })
     }
 
     /// Executes a command and waits for its success.
-    pub(super) async fn execute(&mut self, command: &str, arguments: Value) -> Result<(), QmpError> {
-        let line = command_text(command, &arguments);
-        self.writer.write_all(line.as_bytes()).await.map_err(|_| QmpError::Closed)?;
-        self.answer().await
+    pub(super) async fn execute(&self, command: &str, arguments: Value) -> Result<(), QmpError> {
+        self.commands.0.lock().await.execute(command, &arguments).await
     }
 
     /// Executes a command that takes an open file along.
     pub(super) async fn send_descriptor(
-        &mut self,
+        &self,
         command: &str,
         arguments: Value,
         descriptor: BorrowedFd<'_>,
     ) -> Result<(), QmpError> {
-        let line = command_text(command, &arguments);
+        self.commands.0.lock().await.send_descriptor(command, &arguments, descriptor).await
+    }
+
+    /// The way to give commands from elsewhere.
+    pub(super) fn commands(&self) -> Commands {
+        self.commands.clone()
+    }
+
+    /// The writes that stopped the machine.
+    pub(super) fn write_errors(&self) -> watch::Receiver<WriteErrors> {
+        self.write_errors.clone()
+    }
+
+    /// Waits for the end of a migration and tells how it ended.
+    pub(super) async fn migration_end(&mut self) -> Result<String, QmpError> {
+        let over = |status: &String| ["completed", "failed", "cancelled"].contains(&status.as_str());
+        let status = self.migration.wait_for(over).await.map_err(|_| QmpError::Closed)?;
+        Ok(status.clone())
+    }
+
+    /// Waits for the guest's end; `None` if QEMU ended without giving a reason. Cancel-safe.
+    pub(super) async fn shutdown_reason(&mut self) -> Option<String> {
+        match self.state.wait_for(|state| *state != State::Running).await.as_deref() {
+            Ok(State::ShuttingDown(reason)) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Commands {
+    /// Executes a command, unless the machine is to stand still when its turn has come.
+    pub(super) async fn execute_unless(
+        &self,
+        frozen: &Frozen,
+        command: &str,
+        arguments: &Value,
+    ) -> Result<(), QmpError> {
+        let mut commander = self.0.lock().await;
+        if *frozen.borrow() { Ok(()) } else { commander.execute(command, arguments).await }
+    }
+}
+
+impl Commander {
+    async fn execute(&mut self, command: &str, arguments: &Value) -> Result<(), QmpError> {
+        let line = command_text(command, arguments);
+        self.writer.write_all(line.as_bytes()).await.map_err(|_| QmpError::Closed)?;
+        self.answer().await
+    }
+
+    async fn send_descriptor(
+        &mut self,
+        command: &str,
+        arguments: &Value,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<(), QmpError> {
+        let line = command_text(command, arguments);
         let socket: &UnixStream = self.writer.as_ref();
         let send = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -132,21 +212,6 @@ impl Qmp {
             None => Err(QmpError::Closed),
         }
     }
-
-    /// Waits for the end of a migration and tells how it ended.
-    pub(super) async fn migration_end(&mut self) -> Result<String, QmpError> {
-        let over = |status: &String| ["completed", "failed", "cancelled"].contains(&status.as_str());
-        let status = self.migration.wait_for(over).await.map_err(|_| QmpError::Closed)?;
-        Ok(status.clone())
-    }
-
-    /// Waits for the guest's end; `None` if QEMU ended without giving a reason. Cancel-safe.
-    pub(super) async fn shutdown_reason(&mut self) -> Option<String> {
-        match self.state.wait_for(|state| *state != State::Running).await.as_deref() {
-            Ok(State::ShuttingDown(reason)) => Some(reason.clone()),
-            _ => None,
-        }
-    }
 }
 
 fn command_text(command: &str, arguments: &Value) -> String {
@@ -157,6 +222,7 @@ fn command_text(command: &str, arguments: &Value) -> String {
 struct Follower {
     state: watch::Sender<State>,
     migration: watch::Sender<String>,
+    write_errors: watch::Sender<WriteErrors>,
     answers: mpsc::UnboundedSender<Result<(), String>>,
 }
 
@@ -189,6 +255,11 @@ impl Follower {
         match event {
             "SHUTDOWN" => drop(self.state.send_replace(State::ShuttingDown(text("reason")))),
             "MIGRATION" => drop(self.migration.send_replace(text("status"))),
+            "BLOCK_IO_ERROR" if text("action") == "stop" => {
+                let no_room = data.is_some_and(|data| data["nospace"] == true);
+                let stall = if no_room { Stall::NoRoom } else { Stall::Unwritable(text("reason")) };
+                self.write_errors.send_replace(WriteErrors { last: Some(stall) });
+            }
             _ => {}
         }
     }
@@ -250,6 +321,20 @@ mod tests {
     async fn an_end_without_a_reason_is_an_end() {
         let mut qmp = talk("{\"QMP\":{}}\n{\"return\":{}}\n").await.unwrap();
         assert_eq!(qmp.shutdown_reason().await, None);
+    }
+
+    #[tokio::test]
+    async fn only_a_write_that_stopped_the_machine_is_an_error_of_its() {
+        let mut answers = String::from("{\"QMP\":{}}\n{\"return\":{}}\n");
+        for (action, full) in [("stop", true), ("report", false)] {
+            let data = json!({ "device": "", "operation": "write", "action": action, "nospace": full,
+                "reason": "No space left on device" });
+            answers += &format!("{}\n", json!({ "event": "BLOCK_IO_ERROR", "data": data }));
+        }
+        let qmp = talk(&answers).await.unwrap();
+        let mut errors = qmp.write_errors();
+        assert!(errors.wait_for(|errors| errors.last == Some(Stall::NoRoom)).await.is_ok());
+        assert!(errors.changed().await.is_err(), "the channel closed without another");
     }
 
     #[tokio::test]

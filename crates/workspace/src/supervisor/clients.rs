@@ -11,7 +11,9 @@ use tokio::sync::broadcast::error::RecvError;
 use super::proxy;
 use super::shared::Shared;
 use crate::agent::{Agent, ProcessEvent};
-use crate::control::{Answered, Asked, ControlError, LONGEST, Reply, Request, line, parse, version};
+use crate::control::{
+    Answered, Asked, ControlError, LONGEST, LiveStatus, Reply, Request, STALLED, line, parse, version,
+};
 use crate::start::StartError;
 use crate::state::State;
 use crate::workspace::WorkspaceError;
@@ -61,7 +63,7 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
         }
         Request::Agent => {
             let Some(agent) = shared.usable_agent() else {
-                return say(&mut stream, unreachable_guest(shared.live().state)).await;
+                return say(&mut stream, unreachable_guest(&shared.live())).await;
             };
             say(&mut stream, Reply::Done).await?;
             proxy::serve(stream, agent, shared.agent.subscribe()).await
@@ -80,24 +82,24 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
         }
         Request::Measure => {
             let Some(agent) = shared.usable_agent() else {
-                return say(&mut stream, unreachable_guest(shared.live().state)).await;
+                return say(&mut stream, unreachable_guest(&shared.live())).await;
             };
             let reply = match tokio::time::timeout(REQUEST_DEADLINE, agent.measure()).await {
                 Ok(Ok(usage)) => Reply::Measured(usage),
-                _ => unreachable_guest(shared.live().state),
+                _ => unreachable_guest(&shared.live()),
             };
             say(&mut stream, reply).await
         }
         Request::Detached { command } => {
             let Some(agent) = shared.usable_agent() else {
-                return say(&mut stream, unreachable_guest(shared.live().state)).await;
+                return say(&mut stream, unreachable_guest(&shared.live())).await;
             };
             let reply = start_detached(&agent, *command).await;
             say(&mut stream, reply).await
         }
         Request::Console => {
             if shared.live().state == State::Quarantined {
-                return say(&mut stream, unreachable_guest(State::Quarantined)).await;
+                return say(&mut stream, in_state(State::Quarantined)).await;
             }
             say(&mut stream, Reply::Done).await?;
             show_console(stream, shared).await
@@ -152,7 +154,7 @@ async fn start_detached(agent: &Agent, command: proto::Command) -> Reply {
             let kind = StartError::Service(failure.clone()).kind().to_owned();
             return Reply::Failed { kind, message: format!("cannot start {}", failure.reason), hint: None };
         }
-        _ => return unreachable_guest(State::Stopping),
+        _ => return in_state(State::Stopping),
     }
     tokio::spawn(async move {
         let handle = process.handle();
@@ -186,7 +188,16 @@ async fn show_console(mut stream: UnixStream, shared: &Shared) -> io::Result<()>
 }
 
 /// Why the guest's agent cannot be used.
-fn unreachable_guest(state: State) -> Reply {
+fn unreachable_guest(live: &LiveStatus) -> Reply {
+    match &live.trouble {
+        Some(trouble) if live.state == State::Running => {
+            Reply::Failed { kind: STALLED.to_owned(), message: trouble.clone(), hint: None }
+        }
+        _ => in_state(live.state),
+    }
+}
+
+fn in_state(state: State) -> Reply {
     Reply::Failed { kind: "state".to_owned(), message: format!("it is {state}"), hint: None }
 }
 

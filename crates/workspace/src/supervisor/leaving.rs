@@ -31,6 +31,8 @@ pub(super) struct Leaving {
     pub(super) how: Ending,
     /// Who waits for it.
     pub(super) waiting: Vec<Waiting>,
+    /// Whether anybody asked for it; they may have waited long enough.
+    pub(super) asked_for: bool,
     pub(super) step: Step,
 }
 
@@ -65,12 +67,29 @@ pub(super) enum Passed {
     Patience,
 }
 
-/// Waits for the next thing to happen; for ever if there is nothing under way. Cancel-safe.
-pub(super) async fn passed(leaving: &mut Option<Leaving>) -> Passed {
+impl Step {
+    /// Gives it so much more time.
+    pub(super) fn postpone(&mut self, time: Duration) {
+        match self {
+            Self::Asked(None) => {}
+            Self::Asked(Some(until))
+            | Self::Killed(until)
+            | Self::GoingOff(until)
+            | Self::Lost(until)
+            | Self::Unmounting(_, until) => *until += time,
+        }
+    }
+}
+
+/// Waits for the next thing to happen; for ever if there is nothing under way. A machine that stands still has all
+/// the time it needs. Cancel-safe.
+pub(super) async fn passed(leaving: &mut Option<Leaving>, standing: bool) -> Passed {
     let Some(leaving) = leaving else { return std::future::pending().await };
     let out_of_patience = sleep_until(leaving.waiting.iter().filter_map(|waiting| waiting.until).min());
     let step = async {
         match &mut leaving.step {
+            Step::Unmounting(answer, _) if standing => Passed::Answered(answer.await),
+            _ if standing => std::future::pending().await,
             Step::Asked(until) => {
                 sleep_until(*until).await;
                 Passed::Time

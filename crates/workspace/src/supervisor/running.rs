@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Ended;
+use engine::{Ended, Stall};
 use home::fault_point;
 use jiff::Timestamp;
 use rustix::process::Signal;
@@ -15,9 +15,10 @@ use super::leaving::{AT_ONCE, Leaving, Passed, Step, UNMOUNT_DEADLINE, Waiting, 
 use super::life::{Life, Outcome, refuse};
 use super::report::causes;
 use super::shared::{Order, Shared};
+use super::standing::Standing;
 use crate::agent::{AgentError, Process, ProcessEvent};
-use crate::boot::Booted;
-use crate::control::{Reply, Request};
+use crate::boot::{Booted, ResumeError};
+use crate::control::{Reply, Request, STALLED};
 use crate::event::EventKind;
 use crate::health;
 use crate::log::LogSource;
@@ -37,13 +38,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1 << 30);
 
 /// A machine that is up.
 pub(super) struct Up {
-    booted: Booted,
+    pub(super) booted: Booted,
     /// Gone once it has ended.
     process: Option<Process>,
     exit: Option<Exit>,
-    leaving: Option<Leaving>,
+    pub(super) leaving: Option<Leaving>,
     service: Service,
     health: Option<AbortHandle>,
+    pub(super) standing: Standing,
 }
 
 /// One thing that happens.
@@ -52,6 +54,7 @@ enum Happened {
     MachineEnded(Ended),
     Ordered(Order),
     Passed(Passed),
+    Stalled(Option<Stall>),
 }
 
 impl Up {
@@ -66,11 +69,12 @@ impl Up {
             };
             tokio::spawn(health::watch(service.clone(), check, booted.agent.clone(), changed)).abort_handle()
         });
-        Self { booted, process: Some(process), exit: None, leaving: None, service, health }
+        let standing = Standing::new(booted.machine.stalls());
+        Self { booted, process: Some(process), exit: None, leaving: None, service, health, standing }
     }
 
     async fn next(&mut self, orders: &mut tokio::sync::mpsc::UnboundedReceiver<Order>) -> Happened {
-        let Self { booted, process, leaving, .. } = self;
+        let Self { booted, process, leaving, standing, .. } = self;
         let service = async {
             match process {
                 Some(process) => process.events.recv().await,
@@ -82,7 +86,8 @@ impl Up {
             // ended comes before that end.
             biased;
             Some(order) = orders.recv() => Happened::Ordered(order),
-            passed = passed(leaving) => Happened::Passed(passed),
+            passed = passed(leaving, standing.is_still()) => Happened::Passed(passed),
+            stall = standing.changed() => Happened::Stalled(stall),
             event = service => Happened::Service(event),
             ended = booted.machine.ended() => Happened::MachineEnded(ended),
         }
@@ -114,6 +119,10 @@ impl Life {
                 Happened::MachineEnded(ended) => Some(machine_ended(&mut up, &ended).await),
                 Happened::Ordered(order) => self.obey(&mut up, order).await,
                 Happened::Passed(passed) => self.pass(&mut up, passed),
+                Happened::Stalled(stall) => {
+                    self.stall_changed(&mut up, stall);
+                    None
+                }
             };
             if let Some(outcome) = ended {
                 break outcome;
@@ -187,7 +196,7 @@ impl Life {
         let well = up.exit == Some(Exit::Code(0));
         let how = if well { Ending::Stopped } else { Ending::Failed };
         let step = up.unmount(Duration::ZERO);
-        up.leaving = Some(Leaving { how, waiting: Vec::new(), step });
+        up.leaving = Some(Leaving { how, waiting: Vec::new(), asked_for: false, step });
         self.shared.enter(State::Stopping);
     }
 
@@ -233,7 +242,7 @@ impl Life {
     fn not_clean(&mut self, up: &mut Up, mut leaving: Leaving, why: &str) -> Option<Outcome> {
         if leaving.waiting.is_empty() {
             let reason = format!("its disk was not left clean: {why}");
-            return Some(up.outcome(Ending::Failed, Some(reason), false));
+            return Some(up.outcome(Ending::Failed, Some(reason), leaving.asked_for));
         }
         fail_all(&mut leaving.waiting, "not_clean", &format!("its disk is not clean: {why}"));
         self.shared.enter(State::Running);
@@ -258,6 +267,9 @@ impl Life {
             Request::Quarantine { reason } => self.quarantine(up, reason, reply).await,
             Request::Resume if state == State::Paused => self.resume(up, reply).await,
             _ if state == State::Paused => refuse(Order { request, reply }, "it is paused"),
+            Request::Halt | Request::Stop { .. } if up.standing.is_still() => {
+                fail(reply, STALLED, &up.standing.reason());
+            }
             Request::Halt => {
                 let asked = Some(Instant::now() + up.service.grace);
                 self.leave(up, Ending::Halted, asked, Waiting { reply, until: None });
@@ -289,6 +301,7 @@ impl Life {
                 }
             }
             leaving.waiting.push(waiting);
+            leaving.asked_for = true;
             return;
         }
         fault_point("leave.asked");
@@ -297,7 +310,7 @@ impl Life {
             Some(_) => Step::Asked(asked),
             None => up.unmount(Duration::ZERO),
         };
-        up.leaving = Some(Leaving { how, waiting: vec![waiting], step });
+        up.leaving = Some(Leaving { how, waiting: vec![waiting], asked_for: true, step });
     }
 
     async fn freeze(&mut self, up: &mut Up, reply: Replier) {
@@ -312,7 +325,12 @@ impl Life {
     }
 
     async fn resume(&mut self, up: &mut Up, reply: Replier) {
-        match up.booted.resume().await {
+        let resumed = match up.standing.is_still() {
+            // It hears what time it is once it can.
+            true => up.booted.machine.resume().await.map_err(ResumeError::from),
+            false => up.booted.resume().await,
+        };
+        match resumed {
             Ok(()) => {
                 self.shared.enter(State::Running);
                 self.tell(EventKind::Resumed);
@@ -369,12 +387,12 @@ fn done(reply: Replier) {
     let _ = reply.send(Reply::Done);
 }
 
-fn fail(reply: Replier, kind: &str, message: &str) {
+pub(super) fn fail(reply: Replier, kind: &str, message: &str) {
     // Whoever asked may have gone.
     let _ = reply.send(Reply::Failed { kind: kind.to_owned(), message: message.to_owned(), hint: None });
 }
 
-fn fail_all(waiting: &mut Vec<Waiting>, kind: &str, message: &str) {
+pub(super) fn fail_all(waiting: &mut Vec<Waiting>, kind: &str, message: &str) {
     for waiting in waiting.drain(..) {
         fail(waiting.reply, kind, message);
     }
@@ -382,8 +400,7 @@ fn fail_all(waiting: &mut Vec<Waiting>, kind: &str, message: &str) {
 
 /// The disk is clean, and the machine is gone or may be.
 fn left(up: &mut Up, leaving: Leaving) -> Outcome {
-    let asked_for = !leaving.waiting.is_empty();
-    let outcome = up.outcome(leaving.how, None, asked_for);
+    let outcome = up.outcome(leaving.how, None, leaving.asked_for);
     up.leaving = Some(leaving);
     outcome
 }
@@ -397,7 +414,7 @@ async fn machine_ended(up: &mut Up, ended: &Ended) -> Outcome {
     let Some(leaving) = &mut up.leaving else {
         return up.outcome(Ending::Stopped, Some(OFF.to_owned()), false);
     };
-    let (how, asked_for) = (leaving.how, !leaving.waiting.is_empty());
+    let (how, asked_for) = (leaving.how, leaving.asked_for);
     let clean = match &mut leaving.step {
         Step::GoingOff(_) => true,
         Step::Unmounting(answer, _) => matches!(tokio::time::timeout(SOON, answer).await, Ok(Ok(()))),

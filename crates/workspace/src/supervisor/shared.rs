@@ -100,7 +100,8 @@ impl Shared {
 
     /// The guest's agent, if it would answer now.
     pub(super) fn usable_agent(&self) -> Option<Agent> {
-        self.agent.borrow().clone().filter(|_| self.live().state != State::Paused)
+        let live = self.live();
+        self.agent.borrow().clone().filter(|_| live.state != State::Paused && live.trouble.is_none())
     }
 
     /// Orders something; the answer comes through what this returns, or never if the life ends before.
