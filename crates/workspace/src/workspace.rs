@@ -323,8 +323,11 @@ impl Workspace {
                 exit: None,
                 reason: Some(reason.clone()),
             });
-            write_record(&self.directory.join("state.json"), &facts)?;
-            self.tell(EventKind::Failed { reason });
+            // A host that is full must not keep anybody from deleting what fills it: the next one notes it then.
+            match write_record(&self.directory.join("state.json"), &facts) {
+                Ok(()) => self.tell(EventKind::Failed { reason }),
+                Err(error) => tracing::warn!(error = crate::causes(&error), "an end is not noted"),
+            }
         }
         Ok(Held { workspace: self.clone(), lock, facts, verb })
     }

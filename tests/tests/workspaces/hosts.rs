@@ -8,7 +8,7 @@ fn on_a_small_disk(world: &World, script: &str) -> String {
     let (home, program) = (world.home().display(), world.program().display());
     let set_up = format!(
         "set -eu; P={program}; M={home}-small; mkdir $M; mount -t tmpfs -o size=2g tmpfs $M; \
-         cp -a --sparse=always {home}/. $M; export MICROAGENT_HOME=$M; {script}"
+         cp -a --sparse=always {home}/. $M; export MICROAGENT_HOME=$M MICROAGENT_TEMPLATES=off; {script}"
     );
     let output =
         std::process::Command::new("unshare").args(["--mount", "bash", "-c", &set_up]).output().unwrap();
@@ -82,13 +82,17 @@ fn what_stands_still_can_be_killed_and_what_was_acknowledged_is_there() {
         "$P run -d --name box busybox sleep 100000
         $P exec box -- sh -c 'echo acknowledged > /first; sync'
         {FILL}
+        $P list | grep -c stalled
         $P kill box
         $P ps -q
         rm $M/filler
-        $P start box; $P exec box cat /first; $P delete --force box"
+        $P start box; $P exec box cat /first
+        {FILL}
+        $P list | grep -c stalled
+        $P delete --force box; $P list -q"
     );
     let said = on_a_small_disk(&world, &script);
-    assert!(said.ends_with("box\nbox\nacknowledged\nbox\n"), "{said}");
+    assert!(said.ends_with("box\n1\nbox\nbox\nacknowledged\n1\nbox\n"), "{said}");
 }
 
 #[test]
