@@ -7,6 +7,7 @@ use serde_json::Value;
 
 mod crashes;
 mod crowd;
+mod damage;
 mod disks;
 mod durability;
 mod endings;
