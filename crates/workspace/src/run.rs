@@ -408,12 +408,11 @@ async fn watch_stalls(
     observe: &RefCell<&mut dyn FnMut(Step)>,
 ) -> Infallible {
     loop {
-        let step = match stalls.changed().await {
-            Some(stall) => Step::Stalled(stall),
-            None => {
-                tell_time(agent);
-                Step::WentOn
-            }
+        let step = if let Some(stall) = stalls.changed().await {
+            Step::Stalled(stall)
+        } else {
+            tell_time(agent);
+            Step::WentOn
         };
         observe.borrow_mut()(step);
     }

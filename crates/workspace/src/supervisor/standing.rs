@@ -54,8 +54,8 @@ impl Life {
         match (stall, up.standing.still.take()) {
             (Some(why), None) => self.stands_still(up, why),
             // Another attempt to go on failed.
-            (Some(why), Some(still)) => up.standing.still = Some(Still { why, ..still }),
-            (None, Some(still)) => self.goes_on(up, still),
+            (Some(why), Some(before)) => up.standing.still = Some(Still { why, ..before }),
+            (None, Some(before)) => self.goes_on(up, before),
             (None, None) => {}
         }
         let trouble = up.standing.is_still().then(|| up.standing.reason());
