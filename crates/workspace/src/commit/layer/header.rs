@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_records_length_counts_itself() {
         assert_eq!(record(b"a", b"b"), b"6 a=b\n");
-        assert_eq!(record(b"path", b"xxxx"), b"12 path=xxxx\n");
+        assert_eq!(record(b"path", b"xxxx"), b"13 path=xxxx\n");
         for length in 0..300 {
             let record = record(b"k", &vec![b'v'; length]);
             let told: usize =
