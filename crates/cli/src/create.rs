@@ -98,7 +98,7 @@ pub(crate) fn make(
 ) -> Result<(), Failure> {
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
     let mut steps = Steps::new(global);
-    let observe = &mut |step: Step| show(&mut steps, step);
+    let observe = &mut |step: Step| show(&mut steps, &step);
     let made = workspace::create(home, name, spec, image, &store, observe);
     steps.done();
     made.map_err(|error| failure(&error))

@@ -51,7 +51,7 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let streams = streams(&request).map_err(|error| Failure::new("system", &error))?;
 
     let mut steps = Steps::new(global);
-    let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, step))
+    let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, &step))
         .map_err(|error| run_failure(&error))?;
     let template_use = prepared.template_use();
     let mut raw_mode = None;
@@ -70,7 +70,7 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
                 steps.done();
                 raw_mode = RawMode::enter().ok();
             }
-            step => show(&mut steps, step),
+            step => show(&mut steps, &step),
         };
         prepared.run(streams, controls, &mut observe).await.map_err(|error| run_failure(&error))
     });
@@ -284,8 +284,8 @@ fn with_value(entry: &OsStr) -> Option<OsString> {
     Some(OsString::from_vec(with_value))
 }
 
-pub(crate) fn show(steps: &mut Steps, step: Step) {
-    match step {
+pub(crate) fn show(steps: &mut Steps, step: &Step) {
+    match *step {
         Step::Converting { bytes, total } => steps.bytes("preparing the image", bytes, total),
         Step::Starting(StartKind::Restore) | Step::Stalled(_) | Step::WentOn => {}
         Step::Starting(StartKind::Boot) => steps.activity("booting"),

@@ -101,7 +101,7 @@ pub(crate) fn start_one(
 ) -> Result<Started, Failure> {
     let templates = if mode == StartMode::Cold { Budget::Off } else { global.templates };
     let mut steps = Steps::new(global);
-    let observe = &mut |step: Step| show(&mut steps, step);
+    let observe = &mut |step: Step| show(&mut steps, &step);
     let started = workspace::start(home, name, supervisor(home, name, templates), observe);
     steps.done();
     let started = started.map_err(|error| Failure::workspace(&error))?;

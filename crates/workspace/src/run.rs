@@ -408,13 +408,10 @@ async fn watch_stalls(
     observe: &RefCell<&mut dyn FnMut(Step)>,
 ) -> Infallible {
     loop {
-        let step = match stalls.changed().await {
-            Some(stall) => Step::Stalled(stall),
-            None => {
-                tell_time(agent);
-                Step::WentOn
-            }
-        };
+        let step = stalls.changed().await.map_or(Step::WentOn, Step::Stalled);
+        if step == Step::WentOn {
+            tell_time(agent);
+        }
         observe.borrow_mut()(step);
     }
 }

@@ -329,7 +329,8 @@ mod tests {
         for (action, full) in [("stop", true), ("report", false)] {
             let data = json!({ "device": "", "operation": "write", "action": action, "nospace": full,
                 "reason": "No space left on device" });
-            answers += &format!("{}\n", json!({ "event": "BLOCK_IO_ERROR", "data": data }));
+            answers += &json!({ "event": "BLOCK_IO_ERROR", "data": data }).to_string();
+            answers.push('\n');
         }
         let qmp = talk(&answers).await.unwrap();
         let mut errors = qmp.write_errors();

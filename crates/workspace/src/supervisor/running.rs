@@ -325,10 +325,11 @@ impl Life {
     }
 
     async fn resume(&mut self, up: &mut Up, reply: Replier) {
-        let resumed = match up.standing.is_still() {
+        let resumed = if up.standing.is_still() {
             // It hears what time it is once it can.
-            true => up.booted.machine.resume().await.map_err(ResumeError::from),
-            false => up.booted.resume().await,
+            up.booted.machine.resume().await.map_err(ResumeError::from)
+        } else {
+            up.booted.resume().await
         };
         match resumed {
             Ok(()) => {
