@@ -216,7 +216,10 @@ impl Task {
                 }
             };
             // A copy that failed is what is to be told.
-            let closed = files.close().await;
+            let closed = match copied {
+                Ok(Copied::Interrupted(_)) => files.close_interrupted().await,
+                _ => files.close().await,
+            };
             copied.and_then(|copied| closed.map(|()| copied))
         });
         if booted && global.templates != template::Budget::Off {

@@ -285,8 +285,8 @@ fn with_value(entry: &OsStr) -> Option<OsString> {
 }
 
 pub(crate) fn show(steps: &mut Steps, step: &Step) {
-    match step {
-        Step::Converting { bytes, total } => steps.bytes("preparing the image", *bytes, *total),
+    match *step {
+        Step::Converting { bytes, total } => steps.bytes("preparing the image", bytes, total),
         Step::Starting(StartKind::Restore) | Step::Stalled(_) | Step::WentOn => {}
         Step::Starting(StartKind::Boot) => steps.activity("booting"),
         Step::Running => steps.done(),

@@ -6,6 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use microagent_transfer::{
@@ -236,6 +237,36 @@ fn a_link_in_the_destination_is_replaced_and_not_written_through() {
     made(&bytes, &at("there"), None).unwrap();
     assert_eq!(fs::read_to_string(at("victim")).unwrap(), "as it was");
     assert_eq!(fs::symlink_metadata(at("there/file")).unwrap().len(), 3);
+}
+
+/// Whoever owns the destination swaps a directory in it for a link, again and again, while files are made in there.
+#[test]
+fn a_directory_that_becomes_a_link_meanwhile_leads_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["source/inner", "there/inner", "outside"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    symlink("../outside", at("there/link")).unwrap();
+    for file in 0..300 {
+        fs::write(at(&format!("source/inner/{file}")), "content").unwrap();
+    }
+    let bytes = packed(&at("source"), PackOptions::default());
+    let over = AtomicBool::new(false);
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (inner, link) = (at("there/inner"), at("there/link"));
+            while !over.load(Ordering::Relaxed) {
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(rustix::fs::CWD, &inner, rustix::fs::CWD, &link, flags).unwrap();
+            }
+        });
+        let outcomes = (0..50).map(|_| made(&bytes, &at("there"), None)).collect();
+        over.store(true, Ordering::Relaxed);
+        outcomes
+    });
+    assert!(outcomes.iter().any(Result::is_err), "the link was never met");
+    assert_eq!(names(&at("outside")), Vec::<String>::new());
 }
 
 #[test]

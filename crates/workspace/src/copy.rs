@@ -277,6 +277,15 @@ impl OpenFiles {
         }
     }
 
+    /// Lets go of them after a copy that was interrupted. A machine that stands still is not waited for: its disk is as
+    /// after a power failure.
+    pub async fn close_interrupted(self) -> Result<(), CopyError> {
+        if self.stalls().is_some_and(|stalls| stalls.now().is_some()) {
+            return Ok(());
+        }
+        self.close().await
+    }
+
     /// Lets go of them. The disk of a workspace at rest is clean when this returns without an error.
     pub async fn close(self) -> Result<(), CopyError> {
         match self.helper {
@@ -446,7 +455,11 @@ pub(crate) async fn copy_in(
     let received = loop {
         tokio::select! {
             received = said_at_the_end(&mut process) => break received,
-            number = ending_signal(controls), if signal.is_none() => {
+            number = ending_signal(controls) => {
+                // Asked twice, it waits for nobody: a machine that stands still removes nothing.
+                if signal.is_some() {
+                    return Ok(Copied::Interrupted(number));
+                }
                 // Half a stream is no tree: the guest removes what it began.
                 signal = Some(number);
                 feeding.abort();

@@ -50,8 +50,8 @@ impl Standing {
 }
 
 impl Life {
-    pub(super) fn stall_changed(&mut self, up: &mut Up, stall: Option<Stall>) {
-        match (stall, up.standing.still.take()) {
+    pub(super) fn stall_changed(&mut self, up: &mut Up, now: Option<Stall>) {
+        match (now, up.standing.still.take()) {
             (Some(why), None) => self.stands_still(up, why),
             // Another attempt to go on failed.
             (Some(why), Some(before)) => up.standing.still = Some(Still { why, ..before }),
