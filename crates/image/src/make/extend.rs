@@ -62,13 +62,17 @@ mod tests {
     const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     const DOCKER_TAR: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
+    /// Archives with nothing in them, which differ in how they end.
+    const LOWER: [u8; 1024] = [0; 1024];
+    const UPPER: [u8; 1536] = [0; 1536];
+
     fn history() -> History {
         History { created: "2026-01-01T00:00:00Z".into(), ..History::default() }
     }
 
     /// An image `base` of this family.
     fn base(ingest: &Ingest, manifest: &str, config_type: &str, layer_type: &str) -> Image {
-        let layer = ingest.layer(&mut &b"lower"[..], Compression::None).unwrap();
+        let layer = ingest.layer(&mut &LOWER[..], Compression::None).unwrap();
         let mut config = Configuration::empty(&Platform::of_host());
         config.add_layer(&layer.diff_id, &history());
         let config = config.to_bytes();
@@ -84,7 +88,7 @@ mod tests {
     }
 
     fn extended(ingest: &Ingest, base: &Image, name: &str) -> Image {
-        let layer = ingest.layer(&mut &b"upper"[..], Compression::Gzip).unwrap();
+        let layer = ingest.layer(&mut &UPPER[..], Compression::Gzip).unwrap();
         let mut config = Configuration::of(ingest.store(), base).unwrap();
         config.add_layer(&layer.diff_id, &history());
         ingest.extended(base, &config, &layer, &name.parse().unwrap()).unwrap()
@@ -104,7 +108,7 @@ mod tests {
             assert_eq!((new.media_type.as_str(), new.config.media_type.as_str()), (manifest, config));
             assert_eq!(new.layers[..1], old.layers[..]);
             assert_eq!(new.layers[1].media_type, upper);
-            assert_eq!(image.layers[1].diff_id, Digest::of(b"upper"));
+            assert_eq!(image.layers[1].diff_id, Digest::of(&UPPER));
             assert_eq!(extended(&ingest, &base, "again").manifest_digest, image.manifest_digest);
         }
     }
