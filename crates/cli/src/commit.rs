@@ -6,7 +6,7 @@ use serde::Serialize;
 use workspace::{CommitError, CommitOutcome, CommitRequest, Workspace, helper_machine};
 
 use crate::args::Global;
-use crate::completion::workspaces;
+use crate::completion::{images, workspaces};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -28,7 +28,7 @@ pub(crate) struct CommitArgs {
     #[arg(value_name = "NAME", add = workspaces())]
     name: Name,
     /// The image's name
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = images())]
     image: Reference,
     /// What to remember of the changes
     #[arg(short, long, value_name = "TEXT")]
@@ -37,7 +37,7 @@ pub(crate) struct CommitArgs {
     #[arg(short, long, value_name = "TEXT")]
     author: Option<String>,
     /// Change how the image is run, in the words of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL,
-    /// STOPSIGNAL, USER, VOLUME, WORKDIR
+    /// ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR
     #[arg(short, long, value_name = "CHANGE")]
     change: Vec<Change>,
 }

@@ -30,8 +30,8 @@ pub(crate) struct ImportArgs {
     /// The image's name; none if absent
     #[arg(value_name = "IMAGE")]
     image: Option<Reference>,
-    /// Change how it is run, in the words of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL,
-    /// USER, VOLUME, WORKDIR
+    /// Change how it is run, in the words of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD,
+    /// SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR
     #[arg(short, long, value_name = "CHANGE")]
     change: Vec<Change>,
     /// What to remember of it

@@ -4,7 +4,10 @@
 //! CMD ["program", "argument"]  or a line for /bin/sh      USER name[:group]      WORKDIR /path
 //! ENTRYPOINT likewise                                     STOPSIGNAL TERM        VOLUME /path …  or a JSON array
 //! ENV NAME=VALUE …   LABEL NAME=VALUE …                   EXPOSE 80 53/udp …     HEALTHCHECK NONE | [options] CMD …
+//! SHELL ["program", "argument"]                           ONBUILD an instruction of a Dockerfile
 //! ```
+//!
+//! A line is for the shell that the image names, or a change before names; `/bin/sh -c` if none does.
 
 use std::str::FromStr;
 
@@ -15,8 +18,16 @@ use serde_json::{Map, Value, json};
 pub enum Change {
     /// The command.
     Cmd(Vec<String>),
+    /// The command, as a line for the shell.
+    CmdLine(String),
     /// The program that the command is given to.
     Entrypoint(Vec<String>),
+    /// The same, as a line for the shell.
+    EntrypointLine(String),
+    /// The shell that lines are for, with the arguments before them.
+    Shell(Vec<String>),
+    /// An instruction for whoever builds on the image.
+    OnBuild(String),
     /// Environment variables, each a name and a value.
     Env(Vec<(String, String)>),
     /// Labels, each a name and a value.
@@ -51,8 +62,7 @@ pub struct InvalidChange {
     reason: &'static str,
 }
 
-const KINDS: &str =
-    "it begins with CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR";
+const KINDS: &str = "it begins with CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME or WORKDIR";
 
 impl FromStr for Change {
     type Err = InvalidChange;
@@ -66,8 +76,8 @@ fn parse(text: &str) -> Result<Change, &'static str> {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
     match word.to_ascii_uppercase().as_str() {
-        "CMD" => Ok(Change::Cmd(argv(rest))),
-        "ENTRYPOINT" => Ok(Change::Entrypoint(argv(rest))),
+        "CMD" => Ok(words_or_line(rest).map_or_else(Change::CmdLine, Change::Cmd)),
+        "ENTRYPOINT" => Ok(words_or_line(rest).map_or_else(Change::EntrypointLine, Change::Entrypoint)),
         _ if rest.is_empty() => Err(KINDS),
         "ENV" => pairs(rest).map(Change::Env),
         "LABEL" => pairs(rest).map(Change::Label),
@@ -76,17 +86,26 @@ fn parse(text: &str) -> Result<Change, &'static str> {
         "USER" => one_word(rest).map(Change::User),
         "WORKDIR" => Ok(Change::Workdir(rest.to_owned())),
         "STOPSIGNAL" => one_word(rest).map(Change::StopSignal),
+        "SHELL" => json_words(rest)
+            .filter(|words| !words.is_empty())
+            .map(Change::Shell)
+            .ok_or("it takes a JSON array, such as [\"/bin/bash\", \"-c\"]"),
+        "ONBUILD" => match rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase().as_str() {
+            // Docker's rule: they make no sense there.
+            "ONBUILD" | "FROM" | "MAINTAINER" => Err("it takes no FROM, MAINTAINER or ONBUILD"),
+            _ => Ok(Change::OnBuild(rest.to_owned())),
+        },
         "HEALTHCHECK" => health_check(rest).map(Change::HealthCheck),
         _ => Err(KINDS),
     }
 }
 
 /// A JSON array is the command itself, anything else a line for the shell.
-fn argv(text: &str) -> Vec<String> {
+fn words_or_line(text: &str) -> Result<Vec<String>, String> {
     match json_words(text) {
-        Some(words) => words,
-        None if text.is_empty() => Vec::new(),
-        None => ["/bin/sh", "-c", text].map(str::to_owned).to_vec(),
+        Some(words) => Ok(words),
+        None if text.is_empty() => Ok(Vec::new()),
+        None => Err(text.to_owned()),
     }
 }
 
@@ -211,20 +230,37 @@ const SECOND: u64 = 1_000_000_000;
 impl Change {
     /// Whether it sets the command.
     pub(super) fn is_command(&self) -> bool {
-        matches!(self, Self::Cmd(_))
+        matches!(self, Self::Cmd(_) | Self::CmdLine(_))
+    }
+
+    /// Program and arguments, if it says any; a line is for the shell that `config` names.
+    fn argv(&self, config: &Map<String, Value>) -> Value {
+        match self {
+            Self::Cmd(words) | Self::Entrypoint(words) => json!(words),
+            Self::CmdLine(line) | Self::EntrypointLine(line) => {
+                let shell = config.get("Shell").and_then(Value::as_array).filter(|words| !words.is_empty());
+                let mut words = shell.cloned().unwrap_or_else(|| vec![json!("/bin/sh"), json!("-c")]);
+                words.push(json!(line));
+                Value::Array(words)
+            }
+            _ => Value::Null,
+        }
     }
 
     /// Makes the change in the member `config`.
     pub(super) fn apply(&self, config: &mut Map<String, Value>, keeps_command: bool) {
+        let argv = self.argv(config);
         let mut set = |name: &str, value: Value| drop(config.insert(name.to_owned(), value));
         match self {
-            Self::Cmd(argv) => set("Cmd", json!(argv)),
-            Self::Entrypoint(argv) => {
-                set("Entrypoint", json!(argv));
+            Self::Cmd(_) | Self::CmdLine(_) => set("Cmd", argv),
+            Self::Entrypoint(_) | Self::EntrypointLine(_) => {
+                set("Entrypoint", argv);
                 if !keeps_command {
                     config.remove("Cmd");
                 }
             }
+            Self::Shell(words) => set("Shell", json!(words)),
+            Self::OnBuild(instruction) => super::list(config, "OnBuild").push(json!(instruction)),
             Self::Env(pairs) => {
                 let variables = super::list(config, "Env");
                 for (name, value) in pairs {
@@ -301,6 +337,23 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_for_the_shell_that_is_named() {
+        let lines = [r#"SHELL ["/bin/bash", "-o", "pipefail", "-c"]"#, "CMD a | b", "ENTRYPOINT c"];
+        let expected = r#"{"Cmd":["/bin/bash","-o","pipefail","-c","a | b"],"Entrypoint":["/bin/bash","-o","pipefail","-c","c"],"Shell":["/bin/bash","-o","pipefail","-c"]}"#;
+        assert_eq!(changed("{}", &lines), expected);
+        assert_eq!(changed(r#"{"Shell":["s"]}"#, &["CMD x"]), r#"{"Cmd":["s","x"],"Shell":["s"]}"#);
+    }
+
+    #[test]
+    fn instructions_for_builds_are_added() {
+        let changes = ["ONBUILD RUN make", "onbuild COPY . /src"];
+        assert_eq!(
+            changed(r#"{"OnBuild":["ADD a b"]}"#, &changes),
+            r#"{"OnBuild":["ADD a b","RUN make","COPY . /src"]}"#
+        );
+    }
+
+    #[test]
     fn variables_and_labels_are_added_or_replaced() {
         let before = r#"{"Env":["PATH=/bin","A=1"],"Labels":null}"#;
         let changes = [r#"ENV A="two words" B='it'\''s'"#, "LABEL maintainer me and you", r#"LABEL "a b"=c"#];
@@ -338,6 +391,11 @@ mod tests {
         for bad in [
             "",
             "RUN x",
+            "SHELL /bin/sh",
+            "SHELL []",
+            "ONBUILD",
+            "ONBUILD FROM x",
+            "ONBUILD onbuild RUN x",
             "ENV",
             "ENV A",
             "ENV =x",

@@ -34,8 +34,10 @@ impl<'p> Place<'p> {
 
     /// Reads the name of an entry of a layer.
     pub(crate) fn parse(path: &'p [u8]) -> Result<Self, EntryError> {
-        let mut way = components(path)?;
-        let Some(last) = way.pop() else { return Ok(Self::Root) };
+        let mut way = parts(path)?;
+        let last = way.pop();
+        way.iter().try_for_each(|part| component(part).map(drop))?;
+        let Some(last) = last else { return Ok(Self::Root) };
         if way.iter().any(|component| component.starts_with(WHITEOUT_OF_AUFS)) {
             return Ok(Self::Ignored);
         }
@@ -47,14 +49,20 @@ impl<'p> Place<'p> {
         }
         match last.strip_prefix(WHITEOUT) {
             Some(b"" | b"." | b"..") => Err(EntryError::Name("it hides nothing")),
-            Some(hidden) => Ok(Self::Whiteout(way, hidden)),
-            None => Ok(Self::Named(way, last)),
+            // A name that is as long as a name can be is hidden by one that is longer.
+            Some(hidden) => component(hidden).map(|hidden| Self::Whiteout(way, hidden)),
+            None => component(last).map(|last| Self::Named(way, last)),
         }
     }
 }
 
 /// The components of a path below the root, without empty ones and dots.
 pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
+    parts(path)?.into_iter().map(component).collect()
+}
+
+/// The same, of which each still may be none.
+fn parts(path: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
     if path.is_empty() {
         return Err(EntryError::Name("empty"));
     }
@@ -64,8 +72,7 @@ pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
     if path.contains(&0) {
         return Err(EntryError::Name("a NUL in it"));
     }
-    let components = path.split(|&byte| byte == b'/').filter(|component| !matches!(*component, b"" | b"."));
-    components.map(component).collect()
+    Ok(path.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect())
 }
 
 fn component(component: &[u8]) -> Result<&[u8], EntryError> {
@@ -114,6 +121,10 @@ mod tests {
         assert_eq!(Place::parse(b"d/.wh.f").unwrap(), Place::Whiteout(vec![b"d"], b"f"));
         assert_eq!(Place::parse(b"d/.wh..wh..opq").unwrap(), Place::Opaque(vec![b"d"]));
         assert_eq!(Place::parse(b".wh..f").unwrap(), Place::Whiteout(vec![], b".f"));
+        let (longest, longer) = ([b'n'; 255], [b'n'; 256]);
+        let whiteout = |name: &[u8]| [WHITEOUT, name].concat();
+        assert_eq!(Place::parse(&whiteout(&longest)).unwrap(), Place::Whiteout(vec![], &longest));
+        assert!(Place::parse(&whiteout(&longer)).is_err());
         for ignored in [&b".wh..wh.plnk"[..], b".wh..wh.plnk/1.2", b"d/.wh..wh.aufs"] {
             assert_eq!(Place::parse(ignored).unwrap(), Place::Ignored);
         }
