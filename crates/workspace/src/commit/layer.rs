@@ -328,3 +328,6 @@ fn check_name(path: &[u8]) -> Result<(), LayerError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
