@@ -6,7 +6,7 @@ use microagent_tests::{Layout, Registry, World};
 use serde_json::Value;
 
 /// Checks real documents against the schema `name`.
-fn fits(name: &str, document: &str) {
+pub(crate) fn fits(name: &str, document: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/reference/schemas/{name}.json"));
     let schema: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     let document: Value =

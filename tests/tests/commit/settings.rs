@@ -48,6 +48,8 @@ fn the_workspaces_settings_and_the_changes_become_the_images() {
     // When its last boot ended, and not when the image was made.
     let status = world.microagent(["status", "--json", "box"]).outcome().success();
     assert!(status.contains(config["created"].as_str().unwrap()), "{status}");
+    let history = world.microagent(["image", "history", "changed:1"]).outcome().success();
+    assert!(history.contains("a word") && history.contains("sleep 100000"), "{history}");
     let events = world.microagent(["events", "box"]).outcome().success();
     assert!(events.contains("committed as changed:1"), "{events}");
 }
@@ -73,7 +75,7 @@ fn mistakes_are_answered_before_anything_starts() {
     world.microagent(["create", "--name", "box", "--image", "busybox", "sleep", "9"]).outcome().success();
     let digest = format!("made@sha256:{}", "0".repeat(64));
     let mistakes: [(&[&str], &str); 5] = [
-        (&["box", &digest], "has no digest yet"),
+        (&["box", &digest], "a digest is not chosen"),
         (&["box", "Not A Reference"], "Not A Reference"),
         (&["box", "made", "-c", "RUN x"], "invalid change `RUN x`"),
         (&["box", "made", "-c", "ENV A=\"x"], "a quote is not closed"),
