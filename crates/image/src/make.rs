@@ -10,6 +10,7 @@
 //! give the same manifest. Layers are not unpacked here: that a tar is one is found out when it is converted.
 
 mod extend;
+mod gzip;
 
 use std::io::{self, BufReader, Read, Write};
 
@@ -19,11 +20,10 @@ use crate::load::checksum;
 use crate::manifest::{Compression, Descriptor, DocumentError, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use crate::store::{BlobWriter, Ingest, IngestError};
 use crate::{Configuration, Digest, Image, Reference, StoreError};
+use gzip::GzipWriter;
 
 /// The most bytes that a packed layer may unpack to: a bound for decompression bombs, 256 GiB.
 const MAX_LAYER: u64 = 256 << 30;
-/// Good enough for what is mostly code and text, at twice the speed of the usual level.
-const GZIP_LEVEL: u32 = 4;
 const ZSTD_LEVEL: i32 = 3;
 const BUFFER: usize = 256 << 10;
 /// Of a tar.
@@ -84,8 +84,7 @@ impl Ingest {
         let writer = match packing {
             Compression::None => fill(&mut tar, writer, &path)?,
             Compression::Gzip => {
-                // The header has neither name nor time, so the same tar gives the same blob.
-                let gzip = flate2::write::GzEncoder::new(writer, flate2::Compression::new(GZIP_LEVEL));
+                let gzip = GzipWriter::new(writer).map_err(storing)?;
                 fill(&mut tar, gzip, &path)?.finish().map_err(storing)?
             }
             Compression::Zstd => {
