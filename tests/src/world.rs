@@ -40,9 +40,16 @@ impl Drop for Leftovers {
         let Ok(entries) = std::fs::read_dir(self.home.join("workspaces")) else { return };
         let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
         if !names.is_empty() {
-            // Ending what is in quarantine or damaged is not needed by any test that passes.
-            Invocation::new(&self.program, &self.home).args(["kill"]).args(&names).outcome();
-            Invocation::new(&self.program, &self.home).args(["delete", "--force"]).args(&names).outcome();
+            // What is in quarantine takes no other order. None of this is asked to succeed: a test may leave damage.
+            let call = || Invocation::new(&self.program, &self.home);
+            call().args(["kill"]).args(&names).outcome();
+            for name in &names {
+                call()
+                    .args(["quarantine", "--release", "--reason", "the test is over"])
+                    .args([name])
+                    .outcome();
+            }
+            call().args(["delete", "--force"]).args(&names).outcome();
         }
     }
 }
