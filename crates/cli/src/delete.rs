@@ -1,7 +1,5 @@
 //! `delete` and `rename`.
 
-use std::io::{BufRead, IsTerminal};
-
 use home::Name;
 use workspace::{State, Workspace, WorkspaceError};
 
@@ -12,6 +10,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::pull::open_home;
+use crate::question::{agreed, can_ask};
 
 /// How long a service may take to end before its workspace is deleted.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -104,24 +103,6 @@ fn confirmed(workspace: &Workspace) -> bool {
     } else {
         format!("delete workspace {name} with its disk? [y/N] ")
     })
-}
-
-/// Whether there is somebody to ask.
-pub(crate) fn can_ask() -> bool {
-    std::io::stdin().is_terminal()
-}
-
-/// Asks a question that is answered with yes or no.
-pub(crate) fn agreed(question: &str) -> bool {
-    output::ask(question);
-    answered_yes()
-}
-
-fn answered_yes() -> bool {
-    let mut answer = String::new();
-    // No answer is no.
-    let _ = std::io::stdin().lock().read_line(&mut answer);
-    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
 pub(crate) fn rename(global: &Global, args: &RenameArgs) -> Result<Exit, Failure> {

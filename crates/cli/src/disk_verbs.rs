@@ -1,7 +1,5 @@
 //! `df` and `prune`: what is kept, and what nobody needs any more.
 
-use std::io::{BufRead, IsTerminal};
-
 use serde::Serialize;
 use workspace::{DiskUseError, PruneScope, Unneeded, disk_use, plan_prune, prune as remove};
 
@@ -10,6 +8,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::pull::open_home;
+use crate::question::{agreed, can_ask};
 
 /// Remove what nobody needs any more
 ///
@@ -97,15 +96,11 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<Exit, Failure> 
             let Unneeded { kind, name, allocated, .. } = unneeded;
             output::talk(&format!("{:<18}  {name}  {}", kind.words(), output::size(*allocated)));
         }
-        if !std::io::stdin().is_terminal() {
+        if !can_ask() {
             return Err(Failure::usage("cannot ask whether to remove these: standard input is no terminal")
                 .hint(Some("say it: microagent prune --yes")));
         }
-        output::ask("remove these? [y/N] ");
-        let mut answer = String::new();
-        // No answer is no.
-        let _ = std::io::stdin().lock().read_line(&mut answer);
-        if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        if !agreed("remove these? [y/N] ") {
             output::talk("nothing was removed");
             return Ok(Exit::Success);
         }

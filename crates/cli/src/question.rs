@@ -7,13 +7,23 @@ use crate::output;
 
 /// Whether the answer is yes; without a terminal, who would be asked is told what to type instead.
 pub(crate) fn confirmed(question: &str, instead: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
+    if !can_ask() {
         return Err(Failure::usage("cannot ask: standard input is no terminal")
             .hint(Some(format!("say it: {instead}"))));
     }
+    Ok(agreed(question))
+}
+
+/// Whether there is somebody to ask.
+pub(crate) fn can_ask() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+/// Asks a question that is answered with yes or no.
+pub(crate) fn agreed(question: &str) -> bool {
     output::ask(question);
     let mut answer = String::new();
     // No answer is no.
     let _ = std::io::stdin().lock().read_line(&mut answer);
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }

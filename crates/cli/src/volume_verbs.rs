@@ -1,13 +1,15 @@
 //! `volume create`, `list`, `status`, `delete`, `resize` and `prune`.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
 use home::{Home, Name};
 use jiff::Timestamp;
 use serde::Serialize;
 use template::Budget;
 use workspace::{
-    DiskSize, Volume, VolumeError, VolumeUse, VolumeVerbError, delete_volume, random_name, resize_volume,
-    unneeded_volumes, users_of, volume_machine, volume_usage,
+    DiskSize, Volume, VolumeError, VolumeUse, VolumeVerbError, Workspace, delete_volume, random_name,
+    resize_volume, unneeded_volumes, volume_machine, volume_usage, volume_users,
 };
 
 use crate::args::Global;
@@ -17,6 +19,7 @@ use crate::failure::{self, Failure};
 use crate::output::{self, Format};
 use crate::progress::Steps;
 use crate::pull::{open_home, runtime};
+use crate::question::{agreed, can_ask};
 use crate::template_verbs::prepare_next;
 
 /// What is done with volumes.
@@ -158,25 +161,25 @@ fn refused(error: &VolumeVerbError) -> Failure {
     Failure::new(kind, error).printable().hint(error.hint())
 }
 
-fn describe(home: &Home, volume: &Volume) -> Result<VolumeStatus, Failure> {
-    let users = users_of(home, volume.name()).map_err(|error| Failure::new("system", &error))?;
-    Ok(VolumeStatus {
+fn describe(volume: &Volume, users: &BTreeMap<Name, Vec<Workspace>>) -> VolumeStatus {
+    VolumeStatus {
         name: volume.name().clone(),
         created_at: volume.record().created_at,
         size: volume.record().size.bytes(),
         used: None,
         allocated: volume.allocated(),
         in_use: volume.in_use(),
-        workspaces: users.iter().map(|user| user.name().clone()).collect(),
-    })
+        workspaces: users.get(volume.name()).into_iter().flatten().map(|user| user.name().clone()).collect(),
+    }
 }
 
 fn list(global: &Global, home: &Home, quiet: bool) -> Result<Exit, Failure> {
     let all = Volume::all(home).map_err(|error| Failure::new("system", &error))?;
+    let users = volume_users(home).map_err(|error| Failure::new("system", &error))?;
     let (mut exit, mut described) = (Exit::Success, Vec::new());
     for (_, found) in all {
         match found {
-            Ok(volume) => described.push(describe(home, &volume)?),
+            Ok(volume) => described.push(describe(&volume, &users)),
             Err(error) => exit = failure::print(&unusable(&error), global.format()),
         }
     }
@@ -212,12 +215,13 @@ fn in_words(in_use: VolumeUse) -> &'static str {
 
 fn status(global: &Global, home: &Home, names: &[Name]) -> Result<Exit, Failure> {
     let (mut exit, mut described) = (Exit::Success, Vec::new());
+    let users = volume_users(home).map_err(|error| Failure::new("system", &error))?;
     let runtime = runtime()?;
     for name in names {
-        let found = Volume::find(home, name).map_err(|error| unusable(&error));
-        match found.and_then(|volume| describe(home, &volume)) {
-            Err(failure) => exit = failure::print(&failure, global.format()),
-            Ok(mut status) => {
+        match Volume::find(home, name) {
+            Err(error) => exit = failure::print(&unusable(&error), global.format()),
+            Ok(volume) => {
+                let mut status = describe(&volume, &users);
                 let mut steps = Steps::new(global);
                 steps.activity("looking at the volume");
                 let usage = runtime.block_on(volume_usage(home, name, global.templates));
@@ -254,7 +258,7 @@ fn status(global: &Global, home: &Home, names: &[Name]) -> Result<Exit, Failure>
 }
 
 fn delete(global: &Global, home: &Home, names: &[Name], yes: bool) -> Result<Exit, Failure> {
-    if !yes && !crate::delete::can_ask() {
+    if !yes && !can_ask() {
         return Err(Failure::usage("cannot ask whether to delete: standard input is no terminal")
             .hint(Some("say it: microagent volume delete --yes")));
     }
@@ -264,7 +268,7 @@ fn delete(global: &Global, home: &Home, names: &[Name], yes: bool) -> Result<Exi
             output::talk(&format!("{name}: there is no such volume"));
             continue;
         }
-        if !yes && !crate::delete::agreed(&format!("delete volume {name} with what is on it? [y/N] ")) {
+        if !yes && !agreed(&format!("delete volume {name} with what is on it? [y/N] ")) {
             output::talk(&format!("{name}: kept"));
             continue;
         }
@@ -295,11 +299,11 @@ fn prune(global: &Global, home: &Home, yes: bool) -> Result<Exit, Failure> {
         for volume in &plan {
             output::talk(&format!("{}  {}", volume.name(), output::size(volume.allocated())));
         }
-        if !crate::delete::can_ask() {
+        if !can_ask() {
             return Err(Failure::usage("cannot ask whether to delete these: standard input is no terminal")
                 .hint(Some("say it: microagent volume prune --yes")));
         }
-        if !crate::delete::agreed("delete these with what is on them? [y/N] ") {
+        if !agreed("delete these with what is on them? [y/N] ") {
             output::talk("nothing was deleted");
             return Ok(Exit::Success);
         }

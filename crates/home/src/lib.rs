@@ -29,9 +29,9 @@ mod scratch;
 
 pub use fault::fault_point;
 pub use hexadecimal::hexadecimal;
-pub use lock::{Exclusive, LockError, Shared};
+pub use lock::{Exclusive, LockError, Shared, is_still_at, open_shared};
 pub use marks::{MARKS_VARIABLE, mark, monotonic_nanoseconds};
-pub use name::{InvalidName, Name};
+pub use name::{InvalidName, Name, names_in};
 pub use place::{Keeps, Place, try_files};
 pub use record::{Record, RecordError, read_record, write_record};
 pub use scratch::{Scratch, Unfinished, replace_file, sync_directory};

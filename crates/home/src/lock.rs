@@ -87,7 +87,21 @@ fn take(path: &Path, operation: FlockOperation) -> Result<Option<File>, LockErro
     }
 }
 
-fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
+/// The file at `path`, opened to be read, and shared with others who do so for as long as anybody has it open; `None`
+/// if it is not there. Whoever removes it holds it alone.
+pub fn open_shared(path: &Path) -> io::Result<Option<File>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared))?;
+    // Whoever removed it meanwhile held the lock.
+    Ok(is_still_at(&file, path)?.then_some(file))
+}
+
+/// Whether an open file is what is at `path`, and not one that was removed or replaced.
+pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
     match std::fs::metadata(path) {
         Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),

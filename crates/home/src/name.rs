@@ -1,6 +1,7 @@
 //! The one rule for the names that users give: workspaces, volumes, snapshots.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,15 @@ pub struct Name(String);
     "invalid name `{0}`: a name has 1 to 63 letters, digits, `_`, `.` or `-`, and starts with a letter or digit"
 )]
 pub struct InvalidName(String);
+
+/// The names that there are in a directory, in order. What is called otherwise is not counted.
+pub fn names_in(directory: &Path) -> std::io::Result<Vec<Name>> {
+    let entries = std::fs::read_dir(directory)?;
+    let mut names: Vec<Name> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
 
 impl Name {
     /// The name as text.

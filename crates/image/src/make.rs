@@ -127,20 +127,28 @@ impl Ingest {
         layers: Vec<Descriptor>,
         names: &[Reference],
     ) -> Result<Image, MakeError> {
+        let (image, descriptor) = self.unnamed((OCI_MANIFEST, OCI_CONFIG), config, layers)?;
+        self.name(&descriptor, names)?;
+        Ok(Image { reference: names.first().cloned(), ..image })
+    }
+
+    /// Puts an image into the store and gives it no name yet. Its manifest and its configuration are of these types.
+    fn unnamed(
+        &self,
+        (manifest_type, config_type): (&str, &str),
+        config: &Configuration,
+        layers: Vec<Descriptor>,
+    ) -> Result<(Image, Descriptor), MakeError> {
         let (bytes, platform) = config.checked().map_err(MakeError::Configuration)?;
-        let config = Descriptor::new(OCI_CONFIG, self.put(&bytes)?, bytes.len() as u64);
-        let manifest = Manifest { media_type: OCI_MANIFEST.to_owned(), config, layers };
+        let config = Descriptor::new(config_type, self.put(&bytes)?, bytes.len() as u64);
+        let manifest = Manifest { media_type: manifest_type.to_owned(), config, layers };
         manifest.check().map_err(MakeError::Configuration)?;
         let bytes = manifest.to_bytes();
         let digest = self.put(&bytes)?;
-        // Reading finds what does not fit before the name makes it public.
+        // Reading finds what does not fit before a name makes it public.
         let image = self.store().read(&digest)?;
-        let descriptor = Descriptor {
-            platform: Some(platform),
-            ..Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64)
-        };
-        self.name(&descriptor, names)?;
-        Ok(Image { reference: names.first().cloned(), ..image })
+        let plain = Descriptor::new(manifest_type, digest, bytes.len() as u64);
+        Ok((image, Descriptor { platform: Some(platform), ..plain }))
     }
 }
 

@@ -38,7 +38,7 @@ impl KeyParts<'_> {
             hash.update(part);
         }
         let digest = hash.finalize();
-        TemplateKey(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
+        TemplateKey(home::hexadecimal(&digest[..16]))
     }
 }
 

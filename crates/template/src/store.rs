@@ -285,8 +285,7 @@ fn state_digest(state: &mut File) -> io::Result<String> {
     rustix::fs::seek(&*state, rustix::fs::SeekFrom::Start(0))?;
     state.take(LARGEST_STATE).read_to_end(&mut bytes)?;
     rustix::fs::seek(&*state, rustix::fs::SeekFrom::Start(0))?;
-    let digest = Sha256::digest(&bytes);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
+    Ok(home::hexadecimal(&Sha256::digest(&bytes)))
 }
 
 fn describe(key: TemplateKey, place: &Path) -> Result<Option<Listed>, TemplateError> {

@@ -103,8 +103,7 @@ impl Attachment {
             }
         }
         let disk = volume.locked(Access::ReadWrite, Some(mount.access))?;
-        volume.note(|record| record.unclean = true)?;
-        let volume = Volume::find(volume.home(), volume.name())?;
+        let volume = volume.note(|record| record.unclean = true)?;
         let content =
             if volume.record().filled { Content::Volume(volume) } else { Content::Unfilled(volume) };
         Ok(Self { mount, disk, access: Access::ReadWrite, content })
@@ -125,7 +124,7 @@ impl Content {
     /// Notes what a guest has done: it has mounted the disk, and filled it if that was due.
     pub fn note_mounted(&self) -> Result<(), VolumeError> {
         match self {
-            Self::Unfilled(volume) => volume.note(|record| record.filled = true),
+            Self::Unfilled(volume) => volume.note(|record| record.filled = true).map(drop),
             Self::Volume(_) | Self::Bundle | Self::Image => Ok(()),
         }
     }
@@ -133,7 +132,9 @@ impl Content {
     /// Notes that a guest that could write to the disk has unmounted it.
     pub fn note_clean(&self) -> Result<(), VolumeError> {
         match self {
-            Self::Unfilled(volume) | Self::Volume(volume) => volume.note(|record| record.unclean = false),
+            Self::Unfilled(volume) | Self::Volume(volume) => {
+                volume.note(|record| record.unclean = false).map(drop)
+            }
             Self::Bundle | Self::Image => Ok(()),
         }
     }

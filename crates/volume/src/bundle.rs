@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use home::{Exclusive, Home, LockError, Unfinished, hexadecimal};
+use home::{Exclusive, Home, LockError, Unfinished, hexadecimal, open_shared};
 use rootfs::{ArchiveFile, LayerError, Limits};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
@@ -52,7 +52,7 @@ pub(crate) fn open_bundle(
     let archive = identify(path)?;
     let place = home.bundles().join(format!("{}-{LAYOUT}.erofs", hexadecimal(&archive.digest)));
     loop {
-        if let Some(file) = open_locked(&place)? {
+        if let Some(file) = open_shared(&place)? {
             return Ok(file);
         }
         let lock = Exclusive::wait(&place.with_extension("lock"))?;
@@ -89,18 +89,6 @@ fn identify(path: &Path) -> Result<ArchiveFile, BundleError> {
         hash.update(&buffer[..length]);
         size += length as u64;
     }
-}
-
-/// Opens it, and says so by a shared lock, which lasts as long as anybody has it open.
-fn open_locked(place: &Path) -> io::Result<Option<File>> {
-    let file = match File::open(place) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared))?;
-    // Whoever removed it meanwhile held the lock.
-    Ok(place.exists().then_some(file))
 }
 
 /// Those that nobody has open, with what they take in bytes. They are made again when they are needed.

@@ -13,10 +13,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use home::{Home, Name, Record, RecordError, Scratch, fault_point, read_record, write_record};
+use home::{
+    Home, Name, Record, RecordError, Scratch, fault_point, is_still_at, names_in, read_record, write_record,
+};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -179,11 +181,7 @@ impl Volume {
 
     /// All volumes, by name.
     pub fn all(home: &Home) -> io::Result<Vec<Found>> {
-        let mut names: Vec<Name> = std::fs::read_dir(home.volumes())?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
-        names.sort_unstable();
-        let found = names.into_iter().map(|name| {
+        let found = names_in(&home.volumes())?.into_iter().map(|name| {
             let found = Self::find(home, &name);
             (name, found)
         });
@@ -252,14 +250,17 @@ impl Volume {
         Ok(file)
     }
 
-    /// Notes what became of it. Whoever says so has it attached to be written to.
-    pub(crate) fn note(&self, change: impl FnOnce(&mut VolumeRecord)) -> Result<(), VolumeError> {
+    /// Notes what became of it, and is what is known then. Whoever says so has it attached to be written to.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut VolumeRecord)) -> Result<Self, VolumeError> {
         fault_point("volume.noted");
         // Another process may have noted something since it was read.
         let before = Self::find(&self.home, &self.name)?.record;
         let mut record = before.clone();
         change(&mut record);
-        if record == before { Ok(()) } else { Ok(write_record(&self.record_path(), &record)?) }
+        if record != before {
+            write_record(&self.record_path(), &record)?;
+        }
+        Ok(Self { record, ..self.clone() })
     }
 
     /// Deletes it. Nobody may have it attached; who would attach it again is for the caller to ask.
@@ -288,7 +289,7 @@ impl Volume {
 
     /// Notes its new size.
     pub fn note_size(&self, size: DiskSize) -> Result<(), VolumeError> {
-        self.note(|record| record.size = size)
+        self.note(|record| record.size = size).map(drop)
     }
 
     fn disk(&self) -> PathBuf {
@@ -321,15 +322,6 @@ fn try_lock(disk: &File, access: Access) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

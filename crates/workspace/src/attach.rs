@@ -3,6 +3,7 @@
 //! A machine has slots for them, whose number is rounded up so that few templates fit all. In a template nothing is
 //! in a slot; a copy gets its disks when it starts, and the guest is told what is in which slot.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -175,14 +176,20 @@ pub(crate) fn slotted(attachments: &[Attachment]) -> Arc<[Slotted]> {
     attachments.iter().enumerate().map(tell).collect()
 }
 
+/// The volumes that workspaces attach, each with those that do, by their names.
+pub fn volume_users(home: &Home) -> std::io::Result<BTreeMap<Name, Vec<Workspace>>> {
+    let mut users: BTreeMap<Name, Vec<Workspace>> = BTreeMap::new();
+    for workspace in Workspace::all(home)?.into_iter().filter_map(|(_, found)| found.ok()) {
+        for name in workspace.record().spec.volumes.iter().filter_map(Mount::volume) {
+            users.entry(name.clone()).or_default().push(workspace.clone());
+        }
+    }
+    Ok(users)
+}
+
 /// The workspaces that attach the volume `name`, by their names.
 pub fn users_of(home: &Home, name: &Name) -> std::io::Result<Vec<Workspace>> {
-    let attaches = |workspace: &Workspace| {
-        let mounts = &workspace.record().spec.volumes;
-        mounts.iter().any(|mount| mount.volume() == Some(name))
-    };
-    let all = Workspace::all(home)?.into_iter().filter_map(|(_, found)| found.ok());
-    Ok(all.filter(attaches).collect())
+    Ok(volume_users(home)?.remove(name).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ mod warm;
 mod workspace;
 
 pub use artifact::{Artifact, InvalidArtifact};
-pub use attach::{DiskSlots, MountsError, check_mounts, users_of};
+pub use attach::{DiskSlots, MountsError, check_mounts, users_of, volume_users};
 pub use boot::{BootError, StartKind};
 pub use clone::CloneError;
 pub use command::{CommandError, Overrides};

@@ -1,10 +1,9 @@
 //! The read-only root file system of an image: its layers as one EROFS, made once and kept by chain ID.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use home::{Exclusive, Home, LockError, Unfinished, hexadecimal};
+use home::{Exclusive, Home, LockError, Unfinished, hexadecimal, is_still_at, open_shared};
 use image::{Image, Store};
 use rootfs::{ConvertError, LayerBlob, Limits};
 use rustix::fs::{FlockOperation, flock};
@@ -35,17 +34,17 @@ pub(crate) fn root_file_system(
     progress: &mut dyn FnMut(u64),
 ) -> Result<File, RootError> {
     let path = home.rootfs().join(format!("{}.erofs", chain_id(image)));
-    if let Some(root) = open(&path)? {
+    if let Some(root) = open_shared(&path)? {
         return Ok(root);
     }
     let lock = Exclusive::wait(&path.with_extension("lock"))?;
     // Whoever held the lock may have made it.
-    if open(&path)?.is_none() {
+    if open_shared(&path)?.is_none() {
         make(home, image, &path, progress)?;
     }
     lock.delete()?;
     // It was just there, and was not removed unless it is unused.
-    open(&path)?.ok_or_else(|| RootError::Io(std::io::ErrorKind::NotFound.into()))
+    open_shared(&path)?.ok_or_else(|| RootError::Io(std::io::ErrorKind::NotFound.into()))
 }
 
 /// A root file system with nothing in it, and its chain ID.
@@ -53,7 +52,7 @@ pub(crate) fn empty_root(home: &Home) -> Result<(File, String), RootError> {
     let id = hexadecimal(&rootfs::chain_id(&[]));
     let path = home.rootfs().join(format!("{id}.erofs"));
     loop {
-        if let Some(root) = open(&path)? {
+        if let Some(root) = open_shared(&path)? {
             return Ok((root, id));
         }
         let new = Unfinished::new(home, &home.rootfs())?;
@@ -64,25 +63,13 @@ pub(crate) fn empty_root(home: &Home) -> Result<(File, String), RootError> {
 
 /// The root file system with this chain ID, if it is there.
 pub(crate) fn open_root(home: &Home, chain_id: &str) -> std::io::Result<Option<File>> {
-    open(&home.rootfs().join(format!("{chain_id}.erofs")))
+    open_shared(&home.rootfs().join(format!("{chain_id}.erofs")))
 }
 
 /// What identifies the root file system of `image`: its chain ID, in hexadecimal.
 pub(crate) fn chain_id(image: &Image) -> String {
     let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.bytes()).collect();
     hexadecimal(&rootfs::chain_id(&diff_ids))
-}
-
-/// Opens it, and says so by a shared lock, which lasts as long as anybody has it open: see [`remove_unused`].
-fn open(path: &Path) -> std::io::Result<Option<File>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared))?;
-    // Whoever removed it meanwhile held the lock.
-    Ok(is_still_at(&file, path)?.then_some(file))
 }
 
 /// Removes the root file system at `path` if nobody has it open and `needed` says that nobody will; tells whether.
@@ -93,15 +80,6 @@ pub(crate) fn remove_unused(path: &Path, needed: impl FnOnce() -> bool) -> std::
         return Ok(false);
     }
     std::fs::remove_file(path).map(|()| true)
-}
-
-fn is_still_at(file: &File, path: &Path) -> std::io::Result<bool> {
-    let ours = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn make(home: &Home, image: &Image, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), RootError> {
@@ -132,11 +110,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("root.erofs");
         std::fs::write(&path, "x").unwrap();
-        let used = open(&path).unwrap().unwrap();
+        let used = open_shared(&path).unwrap().unwrap();
         assert!(!remove_unused(&path, || false).unwrap());
         drop(used);
         assert!(!remove_unused(&path, || true).unwrap());
         assert!(remove_unused(&path, || false).unwrap());
-        assert!(open(&path).unwrap().is_none());
+        assert!(open_shared(&path).unwrap().is_none());
     }
 }

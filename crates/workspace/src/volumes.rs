@@ -3,10 +3,10 @@
 use home::{Home, Name};
 use proto::{ToGuest, Usage};
 use template::Budget;
-use volume::{Access, AttachError, Attachment, DiskSize, Mount, Use, Volume, VolumeError};
+use volume::{AttachError, Attachment, DiskSize, Mount, Use, Volume, VolumeError};
 
 use crate::agent::AgentError;
-use crate::attach::{in_order, slot_serial, users_of};
+use crate::attach::{in_order, slot_serial, users_of, volume_users};
 use crate::helper::{Helper, HelperError};
 use crate::workspace::Workspace;
 
@@ -85,10 +85,11 @@ pub fn delete_volume(home: &Home, name: &Name) -> Result<(), VolumeVerbError> {
 
 /// Volumes that no workspace attaches and nobody uses.
 pub fn unneeded_volumes(home: &Home) -> std::io::Result<Vec<Volume>> {
+    let users = volume_users(home)?;
     let mut unneeded = Vec::new();
     for (name, found) in Volume::all(home)? {
         let Ok(volume) = found else { continue };
-        if users_of(home, &name)?.is_empty() && volume.in_use() == Use::Free {
+        if !users.contains_key(&name) && volume.in_use() == Use::Free {
             unneeded.push(volume);
         }
     }
@@ -142,8 +143,8 @@ pub async fn volume_usage(
     if !volume.record().filled {
         return Ok(Some(Usage { disk_size: volume.record().size.bytes(), ..Usage::default() }));
     }
-    let mount = Mount { access: Access::ReadWrite, ..seen_at(name) };
-    let helper = Helper::for_volume(home, Attachment::open(home, &mount, &mut |_, _| ())?, templates).await?;
+    let helper =
+        Helper::for_volume(home, Attachment::open(home, &seen_at(name), &mut |_, _| ())?, templates).await?;
     let usage = helper.agent().measure_disk(slot_serial(0)).await;
     let closed = helper.close().await;
     let usage = usage?;

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use home::{Exclusive, Home, LockError, Name, RecordError, read_record, write_record};
+use home::{Exclusive, Home, LockError, Name, RecordError, names_in, read_record, write_record};
 use jiff::Timestamp;
 use network::PublishError;
 use proto::Usage;
@@ -181,11 +181,7 @@ impl Workspace {
 
     /// All workspaces, by name.
     pub fn all(home: &Home) -> std::io::Result<Vec<Found>> {
-        let mut names: Vec<Name> = std::fs::read_dir(home.workspaces())?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
-        names.sort_unstable();
-        let found = names.into_iter().map(|name| {
+        let found = names_in(&home.workspaces())?.into_iter().map(|name| {
             let found = Self::find(home, &name);
             (name, found)
         });

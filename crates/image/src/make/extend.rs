@@ -1,7 +1,7 @@
 //! An image that is another one and a layer on top.
 
 use super::{MakeError, NewLayer};
-use crate::manifest::{DOCKER_MANIFEST, Descriptor, Document, DocumentError, Manifest};
+use crate::manifest::{DOCKER_MANIFEST, Document, DocumentError, Manifest};
 use crate::store::Ingest;
 use crate::{Configuration, Image, Reference, StoreError};
 
@@ -27,18 +27,7 @@ impl Ingest {
             DOCKER_GZIP.clone_into(&mut top.media_type);
         }
         layers.push(top);
-        let (bytes, platform) = config.checked().map_err(MakeError::Configuration)?;
-        let config = Descriptor::new(&base_config.media_type, self.put(&bytes)?, bytes.len() as u64);
-        let manifest = Manifest { media_type, config, layers };
-        manifest.check().map_err(MakeError::Configuration)?;
-        let bytes = manifest.to_bytes();
-        let digest = self.put(&bytes)?;
-        // Reading finds what does not fit before the name makes it public.
-        let image = self.store().read(&digest)?;
-        let descriptor = Descriptor {
-            platform: Some(platform),
-            ..Descriptor::new(&manifest.media_type, digest, bytes.len() as u64)
-        };
+        let (image, descriptor) = self.unnamed((&media_type, &base_config.media_type), config, layers)?;
         self.name_over(&descriptor, name, &base.manifest_digest)?;
         Ok(Image { reference: Some(name.clone()), ..image })
     }
@@ -56,7 +45,7 @@ impl Ingest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{OCI_CONFIG, OCI_MANIFEST};
+    use crate::manifest::{Descriptor, OCI_CONFIG, OCI_MANIFEST};
     use crate::{Compression, Digest, History, Platform, Store};
 
     const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";

@@ -126,7 +126,7 @@ impl<'a> Staging<'a> {
             release: kernel.release.clone(),
             source,
             installed_at: Timestamp::now(),
-            image_sha256: hexadecimal(&Sha256::digest(&image)),
+            image_sha256: home::hexadecimal(&Sha256::digest(&image)),
             image_size: image.len() as u64,
             modules_size: self.modules_size,
         };
@@ -163,14 +163,6 @@ impl<'a> Staging<'a> {
     fn image(&self) -> PathBuf {
         self.kernel().join("vmlinuz")
     }
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    use std::fmt::Write;
-    digest.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all text");
-        text
-    })
 }
 
 #[cfg(test)]
