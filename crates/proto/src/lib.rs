@@ -30,10 +30,13 @@ pub use message::{
 };
 
 /// The version that this release speaks; both sides must speak the same.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The name of the virtio-serial port that carries the protocol.
 pub const PORT_NAME: &str = "org.microagent.agent";
+
+/// The serial number of the disk through which large files go. It has no file system: `transfer` says what is on it.
+pub const EXCHANGE_DISK: &str = "exchange";
 
 /// The longest message, in bytes.
 pub const MAX_FRAME: usize = 128 * 1024;

@@ -59,6 +59,10 @@ pub enum ToGuest<'a> {
         process: ProcessId,
         /// What it does.
         transfer: Transfer,
+        /// The region of the disk for exchange that it has for what is large; everything goes through its streams if
+        /// absent. A byte frees the oldest block in use: at its standard input where it packs, and from its standard
+        /// error where it unpacks.
+        region: Option<u32>,
     },
     /// Data for a process's standard input or terminal.
     Input {

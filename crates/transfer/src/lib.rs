@@ -5,7 +5,7 @@
 //! stream     header* of one tree: the first is the tree's root, with an empty path; a directory comes before
 //!            what is in it; the last is `End` or `Failed`
 //! header     length: u32 LE, 1..=MAX_HEADER | postcard of Header
-//! data       after `Header::Data`, as many bytes as it says, as they are
+//! data       after `Header::Data`, as many bytes as it says, as they are; after `Header::Exchanged` they are elsewhere
 //! ```
 //!
 //! [`pack_changes`] packs what an overlay keeps of changes, for a layer of an image: what is gone is a character
@@ -17,12 +17,15 @@
 
 mod attributes;
 mod destination;
+mod exchange;
 mod pack;
+mod page_cache;
 mod stream;
 mod unpack;
 
 pub use attributes::{OPAQUE, is_kept};
 pub use destination::{Destination, PlaceError};
+pub use exchange::{BLOCK, BLOCKS, PageCache, REGION, Receiving, Region, Sending};
 pub use pack::changes::{Scaffold, pack_changes};
 pub use pack::{PackError, PackOptions, pack, source_name};
 pub use stream::{Entry, Header, Kind, MAX_HEADER, Reader, StreamError, Time, Upcoming, Writer, is_inside};

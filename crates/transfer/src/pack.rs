@@ -5,6 +5,7 @@ pub(crate) mod changes;
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,12 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use crate::attributes;
+use crate::exchange::Sending;
+use crate::page_cache::{ALIGNMENT, Aligned, Way};
 use crate::stream::{Entry, Header, Kind, MAX_DEPTH, Time, Writer, is_inside};
 
-/// How much is read at once, in bytes.
-const BLOCK: usize = 256 * 1024;
+/// How much of the stream is kept until it is written, in bytes.
+const BUFFER: usize = 256 * 1024;
 
 /// What to pack, beyond where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,11 +67,16 @@ pub fn source_name(source: &[u8]) -> Option<&[u8]> {
 }
 
 /// Packs what is at `source` into `out`, and says there how it ended. Sockets are left out, and so is what other
-/// kinds of file systems of the kernel's own show.
+/// kinds of file systems of the kernel's own show. What is large goes through `exchange`, if there is one.
 ///
 /// A trailing slash demands a directory, and follows a symbolic link to one.
-pub fn pack(source: &Path, options: PackOptions, out: &mut dyn Write) -> Result<(), PackError> {
-    let mut packer = Packer::new(source, options, out);
+pub fn pack(
+    source: &Path,
+    options: PackOptions,
+    out: &mut dyn Write,
+    exchange: Option<Sending>,
+) -> Result<(), PackError> {
+    let mut packer = Packer::new(source, options, out, exchange);
     let outcome = packer.run();
     packer.end(outcome)
 }
@@ -81,18 +89,19 @@ struct Packer<W> {
     segments: bool,
     /// The first path of each file that has several, by its file system and number.
     links: HashMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
+    buffer: Aligned,
 }
 
 impl<'w> Packer<io::BufWriter<&'w mut dyn Write>> {
-    fn new(source: &Path, options: PackOptions, out: &'w mut dyn Write) -> Self {
+    fn new(source: &Path, options: PackOptions, out: &'w mut dyn Write, exchange: Option<Sending>) -> Self {
+        let out = Writer::new(io::BufWriter::with_capacity(BUFFER, out)).exchanging(exchange);
         Self {
-            out: Writer::new(io::BufWriter::with_capacity(BLOCK, out)),
+            buffer: Aligned::new(out.block()),
+            out,
             source: source.to_owned(),
             options,
             segments: false,
             links: HashMap::new(),
-            buffer: vec![0; BLOCK],
         }
     }
 }
@@ -248,8 +257,9 @@ impl<W: Write> Packer<W> {
         let size = stat.st_size.cast_unsigned();
         self.head(path, Kind::File { size }, &stat)?;
         self.attributes(&file, path)?;
+        let mut way = Way::new(self.out.cache(), size);
         if stat.st_blocks.cast_unsigned().saturating_mul(512) >= size {
-            return self.range(&file, path, 0, size);
+            return self.range(&file, &mut way, path, 0..size);
         }
         if self.segments {
             self.announce(&file, path, size)?;
@@ -265,18 +275,25 @@ impl<W: Write> Packer<W> {
                 Err(error) => return Err(self.failed(path, error)),
             };
             let hole = rustix::fs::seek(&file, SeekFrom::Hole(data)).unwrap_or(size).min(size);
-            self.range(&file, path, data, hole)?;
+            self.range(&file, &mut way, path, data..hole)?;
             position = hole.max(data + 1);
         }
         Ok(())
     }
 
-    /// Packs the file's bytes from `start` to `end`. One that shrinks meanwhile ends in a hole.
-    fn range(&mut self, file: &OwnedFd, path: &[u8], start: u64, end: u64) -> Result<(), PackError> {
-        let mut position = start;
+    /// Packs a range of the file's bytes. One that shrinks meanwhile ends in a hole.
+    fn range(
+        &mut self,
+        file: &OwnedFd,
+        way: &mut Way,
+        path: &[u8],
+        Range { start: mut position, end }: Range<u64>,
+    ) -> Result<(), PackError> {
         while position < end {
-            let room = usize::try_from(end - position).map_or(BLOCK, |left| left.min(BLOCK));
-            let length = match rustix::io::pread(file, &mut self.buffer[..room], position) {
+            // Blocks of a file that is all there start where those of its disk do.
+            let most = self.buffer.len() - usize::try_from(position % ALIGNMENT as u64).unwrap_or(0);
+            let room = usize::try_from(end - position).map_or(most, |left| left.min(most));
+            let length = match way.read_at(file, &mut self.buffer, room, position) {
                 Ok(0) => return Ok(()),
                 Ok(length) => length,
                 Err(Errno::INTR) => continue,

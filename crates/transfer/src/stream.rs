@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use crate::exchange::{BLOCK, BLOCKS, PageCache, Receiving, Sending};
+
 /// The longest header, in bytes: a path, a link's target, or an extended attribute (at most 64 KiB; `xattr(7)`).
 pub const MAX_HEADER: usize = 80 * 1024;
 
@@ -45,6 +47,16 @@ pub enum Header<'a> {
     /// Where the data of the last entry, a file, is: offsets and lengths, ascending and apart; the rest is holes.
     /// After its attributes and before its data. Only [`crate::pack_changes`] says it, since a tar wants it first.
     Segments(Vec<(u64, u64)>),
+    /// Data of the last entry, as after [`Header::Data`], but in a block of the disk for exchange; see
+    /// [`crate::Region`]. [`Reader::next_header`] gives it out as [`Header::Data`].
+    Exchanged {
+        /// Where they are in the file.
+        offset: u64,
+        /// How many there are: 1 to [`BLOCK`].
+        length: u32,
+        /// The block that starts with them.
+        block: u32,
+    },
 }
 
 /// A file of whatever kind.
@@ -137,12 +149,28 @@ pub enum StreamError {
 pub struct Writer<W> {
     out: W,
     buffer: Vec<u8>,
+    exchange: Option<Sending>,
 }
 
 impl<W: Write> Writer<W> {
     /// One that writes to `out`, which should have a buffer.
     pub fn new(out: W) -> Self {
-        Self { out, buffer: Vec::new() }
+        Self { out, buffer: Vec::new(), exchange: None }
+    }
+
+    /// The same, with a disk for what is large.
+    #[must_use]
+    pub fn exchanging(self, exchange: Option<Sending>) -> Self {
+        Self { exchange, ..self }
+    }
+
+    /// How much data is best written at once, in bytes.
+    pub fn block(&self) -> usize {
+        if self.exchange.is_some() { BLOCK } else { 256 << 10 }
+    }
+
+    pub(crate) fn cache(&self) -> PageCache {
+        self.exchange.as_ref().map_or(PageCache::Used, Sending::cache)
     }
 
     /// Writes a header. After [`Header::Data`] its bytes are due, see [`Writer::bytes`].
@@ -156,11 +184,33 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&self.buffer)
     }
 
-    /// Writes data of a file, at most 1 MiB.
-    pub fn bytes(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(bytes.len()).expect("blocks are short");
-        self.header(&Header::Data { offset, length })?;
-        self.out.write_all(bytes)
+    /// Writes data of a file.
+    pub fn bytes(&mut self, mut offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let most = if self.exchange.is_some() { BLOCK } else { MAX_DATA as usize };
+        for bytes in bytes.chunks(most) {
+            let length = u32::try_from(bytes.len()).expect("blocks are short");
+            match self.exchange.as_mut().filter(|exchange| exchange.takes(bytes)) {
+                Some(exchange) => {
+                    let block = exchange.put(bytes)?;
+                    self.header(&Header::Exchanged { offset, length, block })?;
+                    // Whoever reads it is to know at once, and not when the stream's buffer is full.
+                    self.out.flush()?;
+                }
+                None => self.inline(offset, bytes)?,
+            }
+            offset += u64::from(length);
+        }
+        Ok(())
+    }
+
+    fn inline(&mut self, mut offset: u64, bytes: &[u8]) -> io::Result<()> {
+        for bytes in bytes.chunks(MAX_DATA as usize) {
+            let length = u32::try_from(bytes.len()).expect("blocks are short");
+            self.header(&Header::Data { offset, length })?;
+            self.out.write_all(bytes)?;
+            offset += u64::from(length);
+        }
+        Ok(())
     }
 
     /// Hands on what is buffered.
@@ -178,6 +228,9 @@ pub struct Reader<R> {
     waiting: bool,
     expected: Expected,
     unread: u32,
+    exchange: Option<Receiving>,
+    /// Whether what is unread was exchanged.
+    beside: bool,
 }
 
 /// What kind of header comes next.
@@ -209,7 +262,25 @@ enum Expected {
 impl<R: Read> Reader<R> {
     /// One that reads from `input`, which should have a buffer.
     pub fn new(input: R) -> Self {
-        Self { input, header: Vec::new(), waiting: false, expected: Expected::Root, unread: 0 }
+        Self {
+            input,
+            header: Vec::new(),
+            waiting: false,
+            expected: Expected::Root,
+            unread: 0,
+            exchange: None,
+            beside: false,
+        }
+    }
+
+    /// The same, with a disk for what is large.
+    #[must_use]
+    pub fn exchanging(self, exchange: Option<Receiving>) -> Self {
+        Self { exchange, ..self }
+    }
+
+    pub(crate) fn cache(&self) -> PageCache {
+        self.exchange.as_ref().map_or(PageCache::Used, Receiving::cache)
     }
 
     /// The next header. [`Header::Failed`] arrives as an error; data that was not read is skipped.
@@ -222,8 +293,16 @@ impl<R: Read> Reader<R> {
             return Err(StreamError::Failed(reason.to_owned()));
         }
         self.expected = follow(self.expected, &header).map_err(StreamError::Malformed)?;
-        if let Header::Data { length, .. } = header {
-            self.unread = length;
+        match header {
+            Header::Data { length, .. } => (self.unread, self.beside) = (length, false),
+            Header::Exchanged { offset, length, block } => {
+                let exchange = self.exchange.as_mut();
+                let exchange = exchange.ok_or(StreamError::Malformed("it has no disk for exchange"))?;
+                exchange.get(block, length as usize).map_err(StreamError::Io)?;
+                (self.unread, self.beside) = (length, true);
+                return Ok(Header::Data { offset, length });
+            }
+            _ => {}
         }
         Ok(header)
     }
@@ -234,7 +313,7 @@ impl<R: Read> Reader<R> {
         Ok(match decode(&self.header)? {
             Header::Attribute { .. } => Upcoming::Attribute,
             Header::Segments(_) => Upcoming::Segments,
-            Header::Data { .. } => Upcoming::Data,
+            Header::Data { .. } | Header::Exchanged { .. } => Upcoming::Data,
             Header::Entry(_) | Header::End | Header::Failed(_) => Upcoming::Other,
         })
     }
@@ -264,9 +343,18 @@ impl<R: Read> Reader<R> {
     /// Reads of the data that the last header announced; 0 after its end.
     pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
         let room = buffer.len().min(self.unread as usize);
-        self.input.read_exact(&mut buffer[..room]).map_err(cut)?;
+        match self.exchanged() {
+            Some(bytes) => buffer[..room].copy_from_slice(&bytes[..room]),
+            None => self.input.read_exact(&mut buffer[..room]).map_err(cut)?,
+        }
         self.unread -= room as u32;
         Ok(room)
+    }
+
+    /// What is unread of what was exchanged, if that is what comes next.
+    fn exchanged(&self) -> Option<&[u8]> {
+        let bytes = self.exchange.as_ref().filter(|_| self.beside)?.bytes();
+        Some(&bytes[bytes.len() - self.unread as usize..])
     }
 
     /// Gives the data that the last header announced to `sink`, in pieces.
@@ -274,6 +362,11 @@ impl<R: Read> Reader<R> {
         &mut self,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<io::Result<()>, StreamError> {
+        if let Some(bytes) = self.exchanged().filter(|bytes| !bytes.is_empty()) {
+            let taken = sink(bytes);
+            self.unread = 0;
+            return Ok(taken);
+        }
         let mut buffer = vec![0; (self.unread as usize).min(256 * 1024)];
         while let length @ 1.. = self.read_data(&mut buffer)? {
             if let Err(error) = sink(&buffer[..length]) {
@@ -320,14 +413,18 @@ fn follow(expected: Expected, header: &Header<'_>) -> Result<Expected, &'static 
             check_attribute(name).map(|()| expected)
         }
         (_, Header::Attribute { .. }) => Err("an attribute is out of place"),
-        (Expected::Data { from, size, .. }, Header::Data { offset, length }) => {
-            let end = offset.checked_add(u64::from(*length)).ok_or("data is out of bounds")?;
-            if *length == 0 || *length > MAX_DATA || *offset < from || end > size {
-                return Err("data is out of bounds");
-            }
+        (_, Header::Data { length, .. }) if *length > MAX_DATA => Err("data is out of bounds"),
+        (_, Header::Exchanged { length, block, .. }) if *length as usize > BLOCK || *block >= BLOCKS => {
+            Err("data is out of bounds")
+        }
+        (
+            Expected::Data { from, size, .. },
+            Header::Data { offset, length } | Header::Exchanged { offset, length, .. },
+        ) => {
+            let end = data_end(*offset, *length, from, size)?;
             Ok(Expected::Data { from: end, size, attributes: false })
         }
-        (_, Header::Data { .. }) => Err("data is out of place"),
+        (_, Header::Data { .. } | Header::Exchanged { .. }) => Err("data is out of place"),
         (Expected::Data { size, attributes: true, .. }, Header::Segments(segments)) => {
             check_segments(segments, size)?;
             Ok(Expected::Data { from: 0, size, attributes: false })
@@ -335,6 +432,12 @@ fn follow(expected: Expected, header: &Header<'_>) -> Result<Expected, &'static 
         (_, Header::Segments(_)) => Err("segments are out of place"),
         (_, Header::End | Header::Failed(_)) => Ok(Expected::Over),
     }
+}
+
+/// Where data end that a file of `size` bytes may have at `from` or later.
+fn data_end(offset: u64, length: u32, from: u64, size: u64) -> Result<u64, &'static str> {
+    let end = offset.checked_add(u64::from(length)).filter(|end| *end <= size);
+    end.filter(|_| length > 0 && offset >= from).ok_or("data is out of bounds")
 }
 
 fn check(entry: &Entry<'_>) -> Result<Expected, &'static str> {

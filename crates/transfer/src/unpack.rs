@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::attributes;
 use crate::destination::{Destination, Place, PlaceError};
+use crate::exchange::Receiving;
+use crate::page_cache::Way;
 use crate::stream::{Header, Kind, Reader, StreamError, Time, Upcoming};
 
 /// What a tree may bring with it.
@@ -89,14 +91,16 @@ pub enum UnpackError {
     },
 }
 
-/// Makes the tree that `input` describes at `destination`. `progress` hears how many bytes are done.
+/// Makes the tree that `input` describes at `destination`; what is large comes through `exchange`, if there is one.
+/// `progress` hears how many bytes are done.
 pub fn unpack(
     input: impl Read,
+    exchange: Option<Receiving>,
     destination: &Destination,
     policy: Policy,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, UnpackError> {
-    let mut reader = Reader::new(io::BufReader::with_capacity(64 * 1024, input));
+    let mut reader = Reader::new(io::BufReader::with_capacity(64 * 1024, input)).exchanging(exchange);
     let root = match reader.next_header()? {
         Header::Entry(entry) => Head::of(&entry),
         _ => return Err(StreamError::Malformed("it does not start with its root").into()),
@@ -401,6 +405,7 @@ impl<R: Read> Maker<'_, R> {
         let file = rustix::fs::openat(parent, name, flags, self.first_mode(head))
             .map_err(|error| self.failed(&head.path, error))?;
         let file = std::fs::File::from(file);
+        let mut way = Way::new(self.reader.cache(), size);
         let mut reached = 0;
         loop {
             // What follows is looked at without taking it: it may be the next entry.
@@ -421,7 +426,7 @@ impl<R: Read> Maker<'_, R> {
                     let mut position = offset;
                     let (report, progress) = (&mut self.report, &mut *self.progress);
                     let written = self.reader.data(&mut |bytes| {
-                        std::os::unix::fs::FileExt::write_all_at(&file, bytes, position)?;
+                        way.write_all_at(&file, bytes, position)?;
                         position += bytes.len() as u64;
                         report.bytes += bytes.len() as u64;
                         progress(report.bytes);
@@ -574,7 +579,7 @@ impl Header<'_> {
             Self::Entry(entry) => Next::Entry(Head::of(&entry)),
             Self::Attribute { name, value } => Next::Attribute(name.to_vec(), value.to_vec()),
             // Both belong to a file, which is read elsewhere.
-            Self::Data { .. } | Self::Segments(_) => Next::Data,
+            Self::Data { .. } | Self::Exchanged { .. } | Self::Segments(_) => Next::Data,
             Self::End | Self::Failed(_) => Next::End,
         }
     }

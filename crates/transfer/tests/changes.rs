@@ -45,7 +45,7 @@ impl Layers {
         let open = |path: &Path| File::open(path).unwrap();
         let mut stream = Vec::new();
         let (upper, image) = (open(&self.upper("")), open(&self.image("")));
-        pack_changes(upper.as_fd(), image.as_fd(), &SCAFFOLDS, &mut stream).unwrap();
+        pack_changes(upper.as_fd(), image.as_fd(), &SCAFFOLDS, &mut stream, None).unwrap();
         stream
     }
 
@@ -71,7 +71,7 @@ impl Layers {
                     write!(told.last_mut().unwrap(), " {}", String::from_utf8_lossy(name)).unwrap();
                 }
                 Header::Segments(segments) => write!(told.last_mut().unwrap(), " {segments:?}").unwrap(),
-                Header::Data { .. } => {}
+                Header::Data { .. } | Header::Exchanged { .. } => {}
                 Header::End => return told.split_off(1),
                 Header::Failed(reason) => panic!("{reason}"),
             }
@@ -139,7 +139,7 @@ fn a_file_that_is_not_all_there_is_an_error() {
         rustix::fs::setxattr(layers.upper("part"), "trusted.overlay.metacopy", b"", XattrFlags::empty());
     assert_eq!(marked.is_ok(), is_root());
     let (upper, image) = (File::open(layers.upper("")).unwrap(), File::open(layers.image("")).unwrap());
-    let packed = pack_changes(upper.as_fd(), image.as_fd(), &[], &mut Vec::new());
+    let packed = pack_changes(upper.as_fd(), image.as_fd(), &[], &mut Vec::new(), None);
     assert_eq!(packed.is_err(), is_root());
 }
 

@@ -18,13 +18,13 @@ const PLAIN: Policy = Policy { owners: Owners::Own, privileged: false };
 
 fn packed(source: &Path, options: PackOptions) -> Vec<u8> {
     let mut stream = Vec::new();
-    pack(source, options, &mut stream).unwrap();
+    pack(source, options, &mut stream, None).unwrap();
     stream
 }
 
 fn made(stream: &[u8], path: &Path, name: Option<&str>) -> Result<Report, UnpackError> {
     let name = name.map(|name| name.as_bytes().to_vec());
-    unpack(stream, &Destination { path: path.to_owned(), name, merge: false }, PLAIN, &mut |_| ())
+    unpack(stream, None, &Destination { path: path.to_owned(), name, merge: false }, PLAIN, &mut |_| ())
 }
 
 fn copy(source: &Path, destination: &Path) -> Result<Report, UnpackError> {
@@ -310,7 +310,7 @@ fn what_cannot_be_read_is_said_at_both_ends() {
     let directory = tempfile::tempdir().unwrap();
     let mut bytes = Vec::new();
     let gone = directory.path().join("gone");
-    let error = pack(&gone, PackOptions::default(), &mut bytes).unwrap_err();
+    let error = pack(&gone, PackOptions::default(), &mut bytes, None).unwrap_err();
     assert_eq!(error.to_string(), format!("there is no `{}`", gone.display()));
     assert_eq!(made(&bytes, &directory.path().join("new"), None).unwrap_err().to_string(), error.to_string());
 }

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use crate::exchange::{Holder, Lease, Leased, Regions};
 use session::Session;
 
 /// A session with the guest's agent. Clones speak over the same session.
@@ -27,6 +28,7 @@ pub struct Agent {
     session: Arc<Mutex<Session>>,
     lost: watch::Receiver<Option<String>>,
     tasks: Arc<[AbortHandle; 2]>,
+    regions: Regions,
 }
 
 /// Why the guest could not be talked to.
@@ -53,6 +55,11 @@ pub enum AgentError {
     #[error("the guest {0}")]
     Refused(String),
 }
+
+/// A client spoke of a region that it does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("it used a region for exchange that it does not have")]
+pub(crate) struct UnleasedRegion;
 
 /// A process in the guest: what it says, in the order in which it was said.
 #[derive(Debug)]
@@ -121,7 +128,12 @@ impl Agent {
             *receiving.lock().expect("no holder panics") = Session::default();
         });
         let tasks = Arc::new([sending.abort_handle(), reading.abort_handle()]);
-        Ok(Self { frames, session, lost, tasks })
+        Ok(Self { frames, session, lost, tasks, regions: Regions::None })
+    }
+
+    /// The same; its copies get regions for what is large from there.
+    pub(crate) fn exchanging(self, regions: Regions) -> Self {
+        Self { regions, ..self }
     }
 
     /// Stops speaking, so that somebody else may greet the guest through a copy of the stream's descriptor.
@@ -166,19 +178,47 @@ impl Agent {
 
     /// Starts a process.
     pub fn spawn(&self, command: Command) -> Process {
-        self.start(|process| ToGuest::Spawn { process, command })
+        self.start(None, |process| ToGuest::Spawn { process, command })
     }
 
-    /// Starts a process that packs or unpacks files.
-    pub fn transfer(&self, transfer: Transfer) -> Process {
-        self.start(|process| ToGuest::Transfer { process, transfer })
+    /// Starts a process that packs or unpacks files, with a region for what is large if there is one.
+    pub(crate) fn transfer(&self, transfer: Transfer) -> (Process, Option<Leased>) {
+        let leased = Leased::get(&self.regions);
+        let number = leased.as_ref().map(|leased| leased.number);
+        let holder = leased.as_ref().map(|leased| leased.holder.clone());
+        let process = self.start(holder, |process| ToGuest::Transfer { process, transfer, region: number });
+        (process, leased)
     }
 
-    fn start(&self, message: impl FnOnce(ProcessId) -> ToGuest<'static>) -> Process {
+    /// A region for a client's copy, if the machine is ours and one is free.
+    pub(crate) fn lease(&self) -> Option<Arc<Lease>> {
+        match &self.regions {
+            Regions::Own(exchange) => exchange.lease(),
+            Regions::None | Regions::Supervisor(_) => None,
+        }
+    }
+
+    /// The same for a client, which may have been given a region; it stays the process's until its end.
+    pub(crate) fn transfer_for(
+        &self,
+        transfer: Transfer,
+        region: Option<u32>,
+    ) -> Result<Process, UnleasedRegion> {
+        let lease = match (region, &self.regions) {
+            (None, _) => None,
+            (Some(number), Regions::Own(exchange)) => Some(exchange.leased(number).ok_or(UnleasedRegion)?),
+            (Some(_), _) => return Err(UnleasedRegion),
+        };
+        let holder = lease.map(Holder::Own);
+        Ok(self.start(holder, |process| ToGuest::Transfer { process, transfer, region }))
+    }
+
+    fn start(&self, holder: Option<Holder>, message: impl FnOnce(ProcessId) -> ToGuest<'static>) -> Process {
         let (sender, events) = mpsc::unbounded_channel();
         let input_credit = Arc::new(Semaphore::new(WINDOW as usize));
-        let id =
-            self.session.lock().expect("no holder panics").add_process(sender, Arc::clone(&input_credit));
+        let mut session = self.session.lock().expect("no holder panics");
+        let id = session.add_process(sender, Arc::clone(&input_credit), holder);
+        drop(session);
         self.send(&message(id));
         Process { events, handle: ProcessHandle { id, agent: self.clone(), input_credit } }
     }
@@ -212,6 +252,16 @@ impl ProcessHandle {
             permits.forget();
             self.agent.send(&ToGuest::Input { process: self.id, data });
         }
+    }
+
+    /// Sends input if the guest has room for it now; tells whether it had.
+    pub(crate) fn input_now(&self, data: &[u8]) -> bool {
+        let permits = self.input_credit.try_acquire_many(data.len() as u32);
+        let is_room = permits.map(tokio::sync::SemaphorePermit::forget).is_ok();
+        if is_room {
+            self.agent.send(&ToGuest::Input { process: self.id, data });
+        }
+        is_room
     }
 
     /// Ends the input.

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::agent::{Agent, AgentError};
 use crate::attach::Slotted;
+use crate::exchange::{Exchange, Regions};
 use crate::initramfs::InitramfsError;
 use crate::machine::Machine;
 use crate::name::random_bytes;
@@ -182,6 +183,8 @@ pub(crate) struct Booted {
     pub(crate) descriptors: Descriptors,
     /// Our end of the network's cable, until somebody takes it. While it is open the guest sees a network.
     pub(crate) cable: Option<OwnedFd>,
+    /// The disk through which large files go.
+    pub(crate) exchange: Exchange,
 }
 
 /// Copies of the descriptors that agent and console are spoken to through.
@@ -199,6 +202,7 @@ pub(crate) struct Released {
     pub(crate) agent: OwnedFd,
     pub(crate) console: OwnedFd,
     pub(crate) cable: Option<OwnedFd>,
+    pub(crate) exchange: Exchange,
 }
 
 /// Where what the console says goes, beside what is kept of its end.
@@ -236,6 +240,7 @@ pub(crate) async fn launch(
         spec.cable = Some(theirs.into());
         cable = Some(ours.into());
     }
+    let exchange = exchange_of(&spec).map_err(BootError::Disks)?;
     let mut machine = engine::launch(spec).await?;
     home::mark("machine");
     let (agent, console) = machine.take_streams();
@@ -255,7 +260,15 @@ pub(crate) async fn launch(
         }
         Err(source) => return Err(BootError::Agent { source, console: console_lines(&console) }),
     };
-    Ok(Booted { machine: Machine::Own(Box::new(machine)), agent, console, guest, descriptors, cable })
+    let agent = agent.exchanging(Regions::Own(exchange.clone()));
+    let machine = Machine::Own(Box::new(machine));
+    Ok(Booted { machine, agent, console, guest, descriptors, cable, exchange })
+}
+
+/// The disk for exchange of a machine that starts so.
+fn exchange_of(spec: &VmSpec) -> std::io::Result<Exchange> {
+    let disk = spec.disks.iter().find(|disk| disk.serial == proto::EXCHANGE_DISK);
+    Ok(Exchange::new(disk.expect("each machine has one").file.try_clone()?))
 }
 
 /// Starts to keep the end of what the console says.
@@ -294,7 +307,7 @@ impl Booted {
         self.agent.leave();
         self.descriptors.listener.abort();
         let Descriptors { agent, console, .. } = self.descriptors;
-        Released { machine: self.machine, agent, console, cable: self.cable }
+        Released { machine: self.machine, agent, console, cable: self.cable, exchange: self.exchange }
     }
 
     /// Sends all that makes the guest this workspace's. The guest does it before anything that is sent later,

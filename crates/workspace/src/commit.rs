@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::DiskSize;
 use crate::agent::AgentError;
-use crate::copy::{Chunks, TakeError, Taken, take};
+use crate::copy::{Incoming, TakeError, Taken, take};
 use crate::event::EventKind;
 use crate::helper::{Helper, HelperDisk, HelperError};
 use crate::run::Control;
@@ -202,8 +202,8 @@ impl Workspace {
     ) -> Result<Read, CommitError> {
         let agent = helper.agent();
         let disk = self.record().spec.disk_size;
-        let work = move |chunks| {
-            let made = make_layer(&ingest, chunks, disk, progress);
+        let work = move |incoming| {
+            let made = make_layer(&ingest, incoming, disk, progress);
             made.map(|layer| (ingest, layer))
         };
         let Taken { outcome, signal, lost } =
@@ -253,11 +253,11 @@ enum Failed {
 
 fn make_layer(
     ingest: &Ingest,
-    chunks: Chunks,
+    Incoming { chunks, exchange }: Incoming,
     disk: DiskSize,
     progress: impl FnMut(u64),
 ) -> Result<NewLayer, Failed> {
-    let mut tar = LayerTar::new(chunks, disk, progress);
+    let mut tar = LayerTar::new(chunks, exchange, disk, progress);
     ingest.layer(&mut tar, Compression::Gzip).map_err(|error| match (error, tar.into_failure()) {
         (MakeError::Ingest(IngestError::Read(_)), Some(reason)) => Failed::Layer(reason),
         (error, _) => Failed::Store(error),

@@ -98,6 +98,9 @@ pub(crate) enum Request {
     },
     /// Go on as the guest's agent.
     Agent,
+    /// Give a region of the disk for exchange, until the client hangs up. After the answer comes the disk's file, as a
+    /// descriptor.
+    Exchange,
     /// Go on as the serial console.
     Console,
 }
@@ -116,6 +119,11 @@ pub(crate) enum Reply {
     Network(Report),
     /// These ports were published.
     Published(Vec<Published>),
+    /// The region of this number is the client's.
+    Region {
+        /// Its number.
+        number: u32,
+    },
     /// The service ended so, if it was ever started.
     Ended {
         /// How.

@@ -24,13 +24,14 @@ use volume::{AttachError, Attachment, MountPoint, Source};
 
 use crate::agent::{Agent, AgentError, Process, ProcessEvent};
 use crate::attach::in_order;
+use crate::exchange::{Leased, hear_freed};
 use crate::helper::{Helper, HelperDisk, HelperError};
 use crate::run::{Control, ending_signal};
 use crate::state::State;
 use crate::supervisor::report::causes;
 use crate::workspace::{Workspace, WorkspaceError};
-pub(crate) use channel::Chunks;
-use channel::Outlet;
+pub(crate) use channel::Incoming;
+use channel::{Chunks, Outlet};
 
 /// The most that a guest may say about how unpacking went, in bytes.
 const LONGEST_REPORT: usize = 64 * 1024;
@@ -322,13 +323,15 @@ pub(crate) async fn copy_out(
 ) -> Result<Copied, CopyError> {
     let GuestSource { path, follow, archive } = source;
     let process = agent.transfer(Transfer::Pack { path, follow, attributes: archive });
-    let work = move |chunks| match target {
+    let work = move |Incoming { chunks, exchange }| match target {
         HostTarget::Path(destination) => {
             let owners = if archive { Owners::Kept } else { Owners::Own };
             let policy = Policy { owners, privileged: false };
-            transfer::unpack(chunks, &destination, policy, &mut progress).map_err(CopyError::from)
+            transfer::unpack(chunks, exchange, &destination, policy, &mut progress).map_err(CopyError::from)
         }
-        HostTarget::Archive(out, name) => archive::write(chunks, out, name.as_deref(), &mut progress),
+        HostTarget::Archive(out, name) => {
+            archive::write(chunks, exchange, out, name.as_deref(), &mut progress)
+        }
     };
     let Taken { outcome, signal, lost } = take(process, controls, work).await?;
     home::mark("copied");
@@ -377,15 +380,17 @@ impl From<TakeError> for CopyError {
 
 /// Has a thread do `work` with what a process of the guest writes.
 pub(crate) async fn take<T: Send + 'static>(
-    mut process: Process,
+    (mut process, leased): (Process, Option<Leased>),
     controls: &mut mpsc::UnboundedReceiver<Control>,
-    work: impl FnOnce(Chunks) -> T + Send + 'static,
+    work: impl FnOnce(Incoming) -> T + Send + 'static,
 ) -> Result<Taken<T>, TakeError> {
     let (sender, chunks) = Chunks::new(process.handle());
+    let exchange = leased.map(|leased| leased.receiving(process.handle()));
+    let incoming = Incoming { chunks, exchange };
     let mut sender = Some(sender);
     let (finish, mut finished) = oneshot::channel();
     // Whoever waits may have gone.
-    std::thread::Builder::new().spawn(move || drop(finish.send(work(chunks))))?;
+    std::thread::Builder::new().spawn(move || drop(finish.send(work(incoming))))?;
     let mut signal = None;
     let mut lost = false;
     let outcome = loop {
@@ -430,17 +435,18 @@ pub(crate) async fn copy_in(
     progress: impl FnMut(u64) + Send + 'static,
 ) -> Result<Copied, CopyError> {
     let GuestTarget { path, name, archive } = target;
-    let mut process = agent.transfer(Transfer::Unpack { path, name, owners: archive });
+    let (mut process, leased) = agent.transfer(Transfer::Unpack { path, name, owners: archive });
     let handle = process.handle();
-    let (mut outlet, mut chunks) = Outlet::new(progress);
+    let (freed, exchange) = leased.map(Leased::sending).unzip();
+    let (mut outlet, mut chunks) = Outlet::new(progress, exchange.as_ref());
     let (finish, finished) = oneshot::channel();
     std::thread::Builder::new().spawn(move || {
         let outcome = match source {
             HostSource::Path { path, follow } => {
                 let options = PackOptions { follow, attributes: archive };
-                transfer::pack(&path, options, &mut outlet).map_err(CopyError::Pack)
+                transfer::pack(&path, options, &mut outlet, exchange).map_err(CopyError::Pack)
             }
-            HostSource::Archive(input) => archive::read(input, archive, &mut outlet),
+            HostSource::Archive(input) => archive::read(input, archive, &mut outlet, exchange),
         };
         // Whoever waits may have gone.
         let _ = finish.send(outcome);
@@ -452,9 +458,10 @@ pub(crate) async fn copy_in(
         handle.end_input();
     });
     let mut signal = None;
+    let mut said = Vec::new();
     let received = loop {
         tokio::select! {
-            received = said_at_the_end(&mut process) => break received,
+            received = said_at_the_end(&mut process, freed.as_ref(), &mut said) => break received,
             number = ending_signal(controls) => {
                 // Asked twice, it waits for nobody: a machine that stands still removes nothing.
                 if signal.is_some() {
@@ -467,7 +474,8 @@ pub(crate) async fn copy_in(
             }
         }
     };
-    // The packing thread ends with its reader.
+    // The packing thread ends with its reader, and with whoever would free a block.
+    drop(freed);
     feeding.abort();
     let _ = feeding.await;
     let here = finished.await.unwrap_or(Ok(()));
@@ -489,20 +497,26 @@ pub(crate) async fn copy_in(
 }
 
 /// What the guest says of files that it received; `None` if it is gone.
-async fn said_at_the_end(process: &mut Process) -> Result<Result<ReceivedFiles, String>, Option<CopyError>> {
-    let mut said = Vec::new();
+async fn said_at_the_end(
+    process: &mut Process,
+    freed: Option<&std::sync::mpsc::Sender<usize>>,
+    said: &mut Vec<u8>,
+) -> Result<Result<ReceivedFiles, String>, Option<CopyError>> {
     loop {
         match process.events.recv().await {
-            Some(ProcessEvent::Output(stream, chunk)) => {
-                process.handle().credit(stream, chunk.len());
-                if stream == OutputStream::Stdout && said.len() + chunk.len() <= LONGEST_REPORT {
+            Some(ProcessEvent::Output(OutputStream::Stderr, chunk)) => {
+                hear_freed(&process.handle(), freed, chunk.len());
+            }
+            Some(ProcessEvent::Output(OutputStream::Stdout, chunk)) => {
+                process.handle().credit(OutputStream::Stdout, chunk.len());
+                if said.len() + chunk.len() <= LONGEST_REPORT {
                     said.extend(chunk);
                 }
             }
             Some(ProcessEvent::Started) => {}
             Some(ProcessEvent::Failed(failure)) => return Err(Some(CopyError::NotStarted(failure))),
             Some(ProcessEvent::Exited(status)) => {
-                return proto::decode_received(&said).map_err(|_| Some(no_report(status)));
+                return proto::decode_received(said).map_err(|_| Some(no_report(status)));
             }
             None => return Err(None),
         }

@@ -14,6 +14,7 @@ use template::{Budget, KeyParts, Template, TemplateKey, Templates};
 use crate::BootError;
 use crate::attach::{DiskSlots, slot_serial, slotted};
 use crate::boot::{Booted, ConsoleSink, GuestSide, IMAGE_DISK, Ready, WRITABLE_DISK, launch};
+use crate::exchange::Exchange;
 use crate::initramfs::initramfs;
 use crate::spare::claim;
 use volume::{Attachment, DiskSize, blank_name, scratch_copy, scratch_disk};
@@ -168,7 +169,8 @@ impl Plan {
             let empty = |_| self.root.try_clone();
             let slots = (0..self.slots.number()).map(empty).collect::<std::io::Result<Vec<_>>>()?;
             let slots = slots.into_iter().map(|file| (file, Access::ReadWrite(Durability::Durable)));
-            let machine = engine::fingerprint(&self.machine(start, writable, slots)?)?;
+            let machine =
+                engine::fingerprint(&self.machine(start, writable, slots, self.root.try_clone()?)?)?;
             let parts = KeyParts {
                 machine: &machine,
                 kernel: &self.kernel_digest,
@@ -287,7 +289,7 @@ impl Plan {
                 None => (placeholder(&self.home)?, Access::ReadWrite(Durability::Scratch)),
             });
         }
-        self.machine(start, writable, slots)
+        self.machine(start, writable, slots, Exchange::blank()?)
     }
 
     fn machine(
@@ -295,6 +297,7 @@ impl Plan {
         start: Start,
         writable: (File, Durability),
         slots: impl IntoIterator<Item = (File, Access)>,
+        exchange: File,
     ) -> std::io::Result<VmSpec> {
         let image =
             Disk { serial: IMAGE_DISK.to_owned(), file: self.root.try_clone()?, access: Access::ReadOnly };
@@ -305,12 +308,17 @@ impl Plan {
         };
         let slots = slots.into_iter().enumerate();
         let slots = slots.map(|(slot, (file, access))| Disk { serial: slot_serial(slot), file, access });
+        let exchange = Disk {
+            serial: proto::EXCHANGE_DISK.to_owned(),
+            file: exchange,
+            access: Access::ReadWrite(Durability::Scratch),
+        };
         Ok(VmSpec {
             accelerator: self.accelerator,
             cpus: self.cpus,
             memory: self.memory,
             start,
-            disks: [image, writable].into_iter().chain(slots).collect(),
+            disks: [image, writable].into_iter().chain(slots).chain([exchange]).collect(),
             network: match self.network {
                 Network::User => NetworkDevice::Ethernet { mtu: network::MTU },
                 Network::Isolated => NetworkDevice::None,

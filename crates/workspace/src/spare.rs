@@ -6,30 +6,28 @@
 //!
 //! ```text
 //! run ──connect──▶ spares/<key>.sock ──▶ keeper      the socket is gone: nobody else gets this machine
-//! run ◀── one byte, with the guest's port, console and cable as descriptors ── keeper
+//! run ◀── one byte, with the guest's port, console, disk for exchange and cable ── keeper
 //! run ◀── lines of JSON: that the machine stands still, goes on, has ended ─ keeper
 //! ```
 //!
 //! When the run hangs up, or is killed, the keeper ends the machine and itself. What makes a machine the run's
 //! own (randomness, clock, names) arrives with the run, as after any restore.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use home::{Exclusive, Home, LockError};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
-};
 use template::{TemplateKey, Templates};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 use crate::agent::Agent;
 use crate::boot::{Booted, GuestSide, Released, StartKind, listen};
+use crate::descriptors;
+use crate::exchange::{Exchange, Regions};
 use crate::machine::{KeeperSays, Lent, Machine};
 use crate::plan::{Plan, WritableDisk};
 use crate::root::{chain_id, root_file_system};
@@ -41,9 +39,6 @@ const CLAIM_DEADLINE: Duration = Duration::from_millis(200);
 
 /// A spare never takes the last of a host's memory, in KiB as /proc/meminfo counts.
 const MEMORY_TO_LEAVE: u64 = 2 << 20;
-
-/// The guest's port, the console, and the network's cable where there is one.
-const MOST_DESCRIPTORS: usize = 3;
 
 /// How a keeper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,9 +137,10 @@ async fn wait_for_run(
     };
     socket.remove();
     let Some(run) = connection else { return Ok(None) };
-    let mut descriptors = vec![released.agent.as_fd(), released.console.as_fd()];
-    descriptors.extend(released.cable.as_ref().map(AsFd::as_fd));
-    send_descriptors(&run, &descriptors)?;
+    let exchange = released.exchange.disk().as_fd();
+    let mut given = vec![released.agent.as_fd(), released.console.as_fd(), exchange];
+    given.extend(released.cable.as_ref().map(AsFd::as_fd));
+    descriptors::send(&run, &given)?;
     Ok(Some((released, run)))
 }
 
@@ -183,14 +179,17 @@ async fn try_claim(home: &Home, key: &TemplateKey, guest: GuestSide) -> io::Resu
     keeper.set_nonblocking(true)?;
     let keeper = UnixStream::from_std(keeper)?;
     let mut received = receive_descriptors(&keeper).await?.into_iter();
-    let (Some(agent), Some(console), cable) = (received.next(), received.next(), received.next()) else {
+    let (Some(agent), Some(console), Some(exchange)) = (received.next(), received.next(), received.next())
+    else {
         return Ok(None);
     };
+    let (exchange, cable) = (Exchange::new(File::from(exchange)), received.next());
     let agent = stream(agent)?;
     let (descriptors, console) = listen(&agent, stream(console)?, None)?;
     let agent = Agent::connect(agent, CLAIM_DEADLINE).await.map_err(io::Error::other)?;
+    let agent = agent.exchanging(Regions::Own(exchange.clone()));
     let machine = Machine::Lent(Lent::new(keeper));
-    Ok(Some(Booted { machine, agent, console, guest, descriptors, cable }))
+    Ok(Some(Booted { machine, agent, console, guest, descriptors, cable, exchange }))
 }
 
 fn stream(descriptor: OwnedFd) -> io::Result<UnixStream> {
@@ -204,30 +203,9 @@ fn socket_of(home: &Home, key: &TemplateKey) -> io::Result<Socket> {
     Socket::of(&home.spares(), &format!("{key}.sock"))
 }
 
-fn send_descriptors(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(descriptors));
-    rustix::net::sendmsg(stream, &[IoSlice::new(b"+")], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
 /// Nothing if the keeper hung up: another run was faster.
 async fn receive_descriptors(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    stream
-        .async_io(tokio::io::Interest::READABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut byte = [0];
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
-            let received = control.drain().flat_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect::<Vec<_>>(),
-                _ => Vec::new(),
-            });
-            Ok(received.collect())
-        })
-        .await
+    stream.async_io(tokio::io::Interest::READABLE, || descriptors::receive(stream)).await
 }
 
 /// Whether this host has memory and power to keep a machine for later.
@@ -279,15 +257,5 @@ mod tests {
         drop(first);
         assert!(take("c").is_some());
         assert_eq!(std::fs::read_dir(home.spares()).unwrap().count(), 2);
-    }
-
-    #[tokio::test]
-    async fn descriptors_arrive_or_the_other_side_has_hung_up() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let (one, two) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        send_descriptors(&theirs, &[one.as_fd(), two.as_fd()]).unwrap();
-        assert_eq!(receive_descriptors(&ours).await.unwrap().len(), 2);
-        drop(theirs);
-        assert!(receive_descriptors(&ours).await.unwrap().is_empty());
     }
 }

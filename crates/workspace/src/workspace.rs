@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use crate::agent::{Agent, AgentError};
 use crate::control::{self, ControlError, LiveStatus, Reply, Request, STALLED};
 use crate::event::{Event, EventKind, append_event};
+use crate::exchange::Regions;
 use crate::record::{WorkspaceRecord, place};
 use crate::state::{EndRecord, Ending, State, StateRecord};
 
@@ -384,9 +385,9 @@ impl Workspace {
     pub(crate) async fn agent_for(&self, verb: &'static str) -> Result<Agent, WorkspaceError> {
         let stream = self.stream(verb, &Request::Agent)?;
         let failed = |source| WorkspaceError::Agent { name: self.name.clone(), source };
-        let agent = Agent::connect(stream, AGENT_DEADLINE).await.map_err(failed);
+        let agent = Agent::connect(stream, AGENT_DEADLINE).await.map_err(failed)?;
         home::mark("agent");
-        agent
+        Ok(agent.exchanging(Regions::Supervisor(self.directory.clone())))
     }
 
     /// What its serial console said last, and what it says from now on. It must be called on a runtime.

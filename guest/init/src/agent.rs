@@ -201,8 +201,8 @@ impl Agent {
             }
             ToGuest::ShutDown { grace } => self.shut_down(grace),
             ToGuest::Spawn { process, command } => self.spawn(process, |_| Process::start(&command)),
-            ToGuest::Transfer { process, transfer } => {
-                self.spawn(process, |root| Process::transfer(&transfer, root));
+            ToGuest::Transfer { process, transfer, region } => {
+                self.spawn(process, |root| Process::transfer(&transfer, region, root));
             }
             ToGuest::Input { process, data } => self.take_input(process, data),
             ToGuest::EndInput { process } => self.end_input(process),

@@ -74,30 +74,38 @@ pub(crate) fn start_as(command: &mut Command, identity: Identity, image: Image) 
     unsafe { command.pre_exec(prepare) };
 }
 
-/// The descriptor that a process which executes nothing may be given.
+/// The first descriptor that a process which executes nothing is given.
 const GIVEN: RawFd = 3;
 
-/// Makes `command` execute nothing: its process does `work`, with the descriptor that it is given, and ends with the
-/// code that this returns.
-pub(crate) fn instead_of_executing(
+/// Makes `command` execute nothing: its process does `work`, with the descriptors that it is given, and ends with the
+/// code that this returns. Whoever reads what it writes may go away: that is an error to it, and no signal.
+pub(crate) fn instead_of_executing<const N: usize>(
     command: &mut Command,
-    given: Option<OwnedFd>,
-    mut work: impl FnMut(Option<BorrowedFd<'_>>) -> u8 + Send + Sync + 'static,
+    given: [OwnedFd; N],
+    mut work: impl FnMut([BorrowedFd<'_>; N]) -> u8 + Send + Sync + 'static,
 ) {
     let prepare = move || {
         unblock_signals()?;
         rustix::process::setsid()?;
-        let mut first_closed = GIVEN;
-        if let Some(given) = &given {
+        // SAFETY: a plain system call; nobody here handles the signal.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        let place = |index| GIVEN + RawFd::try_from(index).expect("few are given");
+        let mut copies = [0; N];
+        for (copy, given) in copies.iter_mut().zip(&given) {
+            // None is in the place of another then.
+            // SAFETY: a plain system call, on a descriptor that is open.
+            *copy = unsafe { libc::fcntl(given.as_raw_fd(), libc::F_DUPFD, place(N)) };
+            check(*copy)?;
+        }
+        for (index, copy) in copies.into_iter().enumerate() {
             // SAFETY: whatever is there is used by nobody from here on.
-            check(unsafe { libc::dup2(given.as_raw_fd(), GIVEN) })?;
-            first_closed += 1;
+            check(unsafe { libc::dup2(copy, place(index)) })?;
         }
         // What is open here is not its concern. It also tells whoever waits that the process has started.
         // SAFETY: what is closed is used by nobody from here on: `work` opens what it needs.
-        check(unsafe { libc::close_range(first_closed.cast_unsigned(), libc::c_uint::MAX, 0) })?;
-        // SAFETY: it was just made, and is closed with the process.
-        let code = work(given.as_ref().map(|_| unsafe { BorrowedFd::borrow_raw(GIVEN) }));
+        check(unsafe { libc::close_range(place(N).cast_unsigned(), libc::c_uint::MAX, 0) })?;
+        // SAFETY: they were just made, and are closed with the process.
+        let code = work(std::array::from_fn(|index| unsafe { BorrowedFd::borrow_raw(place(index)) }));
         // SAFETY: a plain system call, which does not return.
         unsafe { libc::_exit(code.into()) }
     };

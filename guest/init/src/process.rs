@@ -53,19 +53,22 @@ impl Process {
     }
 
     /// Starts a process that packs or unpacks files: a copy of this one. What it may need of `root` it is given.
-    pub(crate) fn transfer(transfer: &Transfer, root: &MountedRoot) -> Result<Self, SpawnFailure> {
+    pub(crate) fn transfer(
+        transfer: &Transfer,
+        region: Option<u32>,
+        root: &MountedRoot,
+    ) -> Result<Self, SpawnFailure> {
         let setup = |error: io::Error| SpawnFailure {
             kind: SpawnFailureKind::Setup,
             reason: format!("a process that copies files: {error}"),
         };
-        let given = match transfer {
-            Transfer::PackChanges => Some(root.below().map_err(setup)?),
-            Transfer::Pack { .. } | Transfer::Unpack { .. } => None,
-        };
+        let given = [root.exchange().map_err(setup)?, root.below().map_err(setup)?];
         let transfer = transfer.clone();
         let mut prepared = std::process::Command::new("/");
-        instead_of_executing(&mut prepared, given, move |given| files::transfer(&transfer, given));
-        prepared.stdin(StdStdio::piped()).stdout(StdStdio::piped()).stderr(StdStdio::null());
+        instead_of_executing(&mut prepared, given, move |[exchange, below]| {
+            files::transfer(&transfer, region.map(|region| (exchange, region)), below)
+        });
+        prepared.stdin(StdStdio::piped()).stdout(StdStdio::piped()).stderr(StdStdio::piped());
         let child = prepared.spawn().map_err(setup)?;
         drop(prepared);
         let pid = Pid::from_child(&child);

@@ -38,6 +38,7 @@ pub(crate) struct MountedRoot {
     initramfs: OwnedFd,
     workload: OwnedFd,
     volumes: Volumes,
+    exchange: OwnedFd,
 }
 
 /// Mounts the root file system and makes it this process's root.
@@ -62,7 +63,7 @@ pub(crate) fn mount_root(root: &Root) -> Result<MountedRoot, String> {
         Writable::Damaged(disk) => mount_damaged(disk)?,
     }
     mount_kernel_views()?;
-    let mounted = enter()?;
+    let mounted = enter(open_exchange()?)?;
     prepare_directories();
     Ok(mounted)
 }
@@ -148,15 +149,22 @@ fn mount_kernel_views() -> Result<(), String> {
     Ok(())
 }
 
+/// What the host writes there is not to be found in this kernel's page cache, nor the other way round.
+fn open_exchange() -> Result<OwnedFd, String> {
+    let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+    rustix::fs::open(find_disk(proto::EXCHANGE_DISK)?, flags, Mode::empty())
+        .map_err(|error| format!("failed to open the disk for exchange: {error}"))
+}
+
 /// Moves the overlay over the initramfs: a plain chroot would deny user namespaces to the workload.
-fn enter() -> Result<MountedRoot, String> {
+fn enter(exchange: OwnedFd) -> Result<MountedRoot, String> {
     let step = |error: rustix::io::Errno| format!("failed to enter the root file system: {error}");
     let initramfs = open_directory("/").map_err(step)?;
     let workload = open_directory(NEW_ROOT).map_err(step)?;
     rustix::process::chdir(NEW_ROOT).map_err(step)?;
     rustix::mount::mount_move(".", "/").map_err(step)?;
     rustix::process::chroot(".").map_err(step)?;
-    Ok(MountedRoot { initramfs, workload, volumes: Volumes::default() })
+    Ok(MountedRoot { initramfs, workload, volumes: Volumes::default(), exchange })
 }
 
 fn open_directory(path: &str) -> rustix::io::Result<OwnedFd> {
@@ -223,6 +231,11 @@ impl MountedRoot {
     /// The initramfs, where the disks are mounted.
     pub(crate) fn below(&self) -> std::io::Result<OwnedFd> {
         self.initramfs.as_fd().try_clone_to_owned()
+    }
+
+    /// The disk for exchange.
+    pub(crate) fn exchange(&self) -> std::io::Result<OwnedFd> {
+        self.exchange.try_clone()
     }
 
     /// Unmounts everything. When this returns without an error, the disk is clean.

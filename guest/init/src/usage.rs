@@ -12,7 +12,7 @@ pub(crate) fn measure() -> Usage {
     let blocks = |count: u64| disk.as_ref().map_or(0, |disk| count * disk.f_frsize);
     let memory = text("/proc/meminfo");
     let size = field(&memory, "MemTotal:");
-    let (disk_read, disk_written) = total(&each("/sys/block", "stat"), disk_bytes);
+    let (disk_read, disk_written) = total(&counters_of_disks(), disk_bytes);
     let (network_received, network_sent) = total(&[text("/proc/net/dev")], network_bytes);
     Usage {
         disk_size: disk.as_ref().map_or(0, |disk| blocks(disk.f_blocks)),
@@ -31,13 +31,16 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The file `name` of each entry of a directory.
-fn each(directory: &str, name: &str) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    entries
-        .flatten()
-        .map(|entry| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default())
-        .collect()
+/// What the kernel counts of each disk that keeps something. What host and guest exchange is no disk's.
+fn counters_of_disks() -> Vec<String> {
+    let Ok(disks) = std::fs::read_dir("/sys/block") else { return Vec::new() };
+    let of =
+        |disk: std::fs::DirEntry, name| std::fs::read_to_string(disk.path().join(name)).unwrap_or_default();
+    let kept = disks.flatten().filter(|disk| {
+        let serial = std::fs::read_to_string(disk.path().join("serial")).unwrap_or_default();
+        serial.trim_end_matches(['\n', '\0']) != proto::EXCHANGE_DISK
+    });
+    kept.map(|disk| of(disk, "stat")).collect()
 }
 
 fn total(texts: &[String], read: impl Fn(&str) -> (u64, u64)) -> (u64, u64) {

@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 
-use proto::{Attach, DiskContent, Transfer};
+use proto::{Attach, DiskContent};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
@@ -217,13 +217,9 @@ fn copy(place: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let what = Transfer::Pack {
-        path: place.as_os_str().as_encoded_bytes().to_vec(),
-        follow: true,
-        attributes: true,
-    };
+    let path = place.to_owned();
     let mut packer = std::process::Command::new("/");
-    instead_of_executing(&mut packer, None, move |_| files::transfer(&what, None));
+    instead_of_executing(&mut packer, [], move |[]| files::pack_at_once(&path));
     packer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = packer.spawn()?;
     drop(packer);
@@ -232,7 +228,7 @@ fn copy(place: &Path) -> io::Result<()> {
     let policy = Policy { owners: Owners::Kept, privileged: true };
     // Modes are those that files bring.
     let mask = rustix::process::umask(Mode::empty());
-    let outcome = transfer::unpack(input, &destination, policy, &mut |_| ());
+    let outcome = transfer::unpack(input, None, &destination, policy, &mut |_| ());
     rustix::process::umask(mask);
     child.wait()?;
     outcome.map(drop).map_err(io::Error::other)

@@ -252,6 +252,73 @@ fn a_copy_that_is_interrupted_leaves_nothing() {
 }
 
 #[test]
+fn copies_at_once_do_not_meet() {
+    let world = idle();
+    let content = |copy: usize| -> Vec<u8> {
+        (0..9_000_001).map(|index| (index / 4096 * 7 + index % 251 + copy * 31) as u8).collect()
+    };
+    // More than have a region of the disk for exchange.
+    let copies = 0..7;
+    for copy in copies.clone() {
+        fs::write(world.path().join(format!("in{copy}")), content(copy)).unwrap();
+    }
+    let all = |of: &dyn Fn(usize) -> [String; 2]| {
+        let calls: Vec<_> = copies
+            .clone()
+            .map(|copy| {
+                let [from, to] = of(copy);
+                world.microagent(["cp", &from, &to]).start()
+            })
+            .collect();
+        for call in calls {
+            call.wait().success();
+        }
+    };
+    all(&|copy| [format!("in{copy}"), format!("box:/f{copy}")]);
+    all(&|copy| [format!("box:/f{copy}"), format!("out{copy}")]);
+    for copy in copies.clone() {
+        assert!(fs::read(world.path().join(format!("out{copy}"))).unwrap() == content(copy), "{copy}");
+    }
+    // Both ways at once.
+    all(&|copy| {
+        let ends = [format!("box:/f{copy}"), format!("again{copy}")];
+        if copy % 2 == 0 { ends } else { [format!("in{copy}"), format!("box:/g{copy}")] }
+    });
+    all(&|copy| {
+        let name = if copy % 2 == 0 { "f" } else { "g" };
+        [format!("box:/{name}{copy}"), format!("last{copy}")]
+    });
+    for copy in copies {
+        assert!(fs::read(world.path().join(format!("last{copy}"))).unwrap() == content(copy), "{copy}");
+    }
+}
+
+#[test]
+fn a_guest_that_writes_all_over_the_disk_for_exchange_spoils_its_own_copy_alone() {
+    let world = idle();
+    let scribble = "for disk in /sys/block/*; do
+            [ \"$(cat $disk/serial 2>/dev/null)\" = exchange ] && device=/dev/${disk##*/}
+        done
+        head -c 50000000 /dev/urandom >/big; sync; echo ready
+        while :; do cat /bin/busybox /dev/urandom | dd of=$device bs=1M count=32 2>/dev/null; done";
+    let mut scribbling = world.microagent(["exec", "box", "sh", "-c", scribble]).start();
+    scribbling.wait_for("ready");
+    for _ in 0..3 {
+        let copied = world.microagent(["cp", "box:/big", "out"]).deadline(Duration::from_secs(60)).outcome();
+        assert_eq!(copied.code(), 0, "{}", String::from_utf8_lossy(&copied.stderr));
+        assert_eq!(fs::metadata(world.path().join("out")).unwrap().len(), 50_000_000);
+        fs::remove_file(world.path().join("out")).unwrap();
+    }
+    scribbling.signal(Signal::INT);
+    drop(scribbling.wait());
+    copy(&world, "box:/big", "whole");
+    let sum = |text: String| text.split_whitespace().next().unwrap().to_owned();
+    let inside = sum(world.microagent(["exec", "box", "md5sum", "/big"]).outcome().success());
+    let here = Command::new("md5sum").arg(world.path().join("whole")).output().unwrap().stdout;
+    assert_eq!(sum(String::from_utf8(here).unwrap()), inside);
+}
+
+#[test]
 fn every_state_is_reached_or_says_what_to_do() {
     let world = World::own().warm_machine();
     fs::write(world.path().join("file"), "content").unwrap();

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 
 use super::{PackError, PackOptions, Packer};
 use crate::attributes;
+use crate::exchange::Sending;
 use crate::stream::{Header, Kind, MAX_DEPTH, is_inside};
 
 /// Holes that are smaller are packed as zeros.
@@ -55,9 +56,10 @@ pub fn pack_changes(
     image: BorrowedFd<'_>,
     scaffolds: &[Scaffold<'_>],
     out: &mut dyn Write,
+    exchange: Option<Sending>,
 ) -> Result<(), PackError> {
     let options = PackOptions { follow: false, attributes: true };
-    let mut packer = Packer::new(Path::new("/"), options, out);
+    let mut packer = Packer::new(Path::new("/"), options, out, exchange);
     packer.segments = true;
     let mut changes = Changes { packer, scaffolds };
     let outcome = changes.run(upper, image);

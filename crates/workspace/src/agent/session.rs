@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{AgentError, ProcessEvent, Processes};
+use crate::exchange::Holder;
 
 /// A guest's reason may be shown to a person; more than this is noise.
 const LONGEST_REASON: usize = 1000;
@@ -28,6 +29,8 @@ pub(super) struct Tracked {
     input_credit: Arc<Semaphore>,
     /// How many bytes of each output stream may still come.
     output_credit: [u32; 2],
+    /// What holds its region of the disk for exchange.
+    _holder: Option<Holder>,
 }
 
 impl Drop for Tracked {
@@ -65,10 +68,12 @@ impl Session {
         &mut self,
         events: mpsc::UnboundedSender<ProcessEvent>,
         input_credit: Arc<Semaphore>,
+        holder: Option<Holder>,
     ) -> ProcessId {
         self.last_id += 1;
         let id = ProcessId(self.last_id);
-        self.processes.insert(id, Tracked { events, input_credit, output_credit: [WINDOW; 2] });
+        let output_credit = [WINDOW; 2];
+        self.processes.insert(id, Tracked { events, input_credit, output_credit, _holder: holder });
         id
     }
 

@@ -18,7 +18,7 @@ mod header;
 
 use std::io::{self, BufReader, Read};
 
-use transfer::{Entry, Header, Kind, OPAQUE, Reader, StreamError, Time, Upcoming};
+use transfer::{Entry, Header, Kind, OPAQUE, Reader, Receiving, StreamError, Time, Upcoming};
 
 use crate::DiskSize;
 use body::Body;
@@ -129,9 +129,10 @@ impl Allowance {
 impl<R: Read, P: FnMut(u64)> LayerTar<R, P> {
     /// The archive of the changes that `stream` brings from a disk of this size. `progress` hears how many bytes
     /// of content are in it.
-    pub(super) fn new(stream: R, disk: DiskSize, progress: P) -> Self {
+    pub(super) fn new(stream: R, exchange: Option<Receiving>, disk: DiskSize, progress: P) -> Self {
+        let stream = Reader::new(BufReader::with_capacity(256 << 10, stream)).exchanging(exchange);
         Self {
-            stream: Reader::new(BufReader::with_capacity(256 << 10, stream)),
+            stream,
             due: Vec::new(),
             read: 0,
             body: None,

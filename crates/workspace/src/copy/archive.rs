@@ -9,7 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use tar::EntryType;
-use transfer::{Entry, Header, Kind, Reader, Report, StreamError, Time, UnpackError, Writer};
+use transfer::{
+    Entry, Header, Kind, Reader, Receiving, Report, Sending, StreamError, Time, UnpackError, Writer,
+};
 
 use super::CopyError;
 
@@ -22,11 +24,12 @@ const BLOCK: usize = 64 * 1024;
 /// Writes the stream `input` to `out` as an archive whose root is called `name`.
 pub(super) fn write(
     input: impl Read,
+    exchange: Option<Receiving>,
     out: impl Write,
     name: Option<&[u8]>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, CopyError> {
-    let mut reader = Reader::new(BufReader::new(input));
+    let mut reader = Reader::new(BufReader::new(input)).exchanging(exchange);
     let mut builder = tar::Builder::new(BufWriter::with_capacity(BLOCK, out));
     let mut report = Report::default();
     let mut next = Next::of(&reader.next_header().map_err(stream_error)?);
@@ -107,7 +110,7 @@ impl Next {
                 Self::Attribute(String::from_utf8_lossy(name).into_owned(), value.to_vec())
             }
             Header::Segments(_) => Self::Segments,
-            Header::Data { .. } | Header::End | Header::Failed(_) => Self::End,
+            Header::Data { .. } | Header::Exchanged { .. } | Header::End | Header::Failed(_) => Self::End,
         }
     }
 
@@ -197,8 +200,13 @@ impl<R> Content<'_, R> {
 }
 
 /// Reads an archive, and writes it to `out` as the stream of what goes into a directory.
-pub(super) fn read(input: impl Read, attributes: bool, out: &mut dyn Write) -> Result<(), CopyError> {
-    let mut writer = Writer::new(BufWriter::with_capacity(BLOCK, out));
+pub(super) fn read(
+    input: impl Read,
+    attributes: bool,
+    out: &mut dyn Write,
+    exchange: Option<Sending>,
+) -> Result<(), CopyError> {
+    let mut writer = Writer::new(BufWriter::with_capacity(BLOCK, out)).exchanging(exchange);
     let outcome = entries(input, attributes, &mut writer);
     let last = match &outcome {
         Ok(()) => writer.header(&Header::End),
@@ -227,7 +235,7 @@ fn entries(input: impl Read, attributes: bool, writer: &mut Writer<impl Write>) 
     };
     writer.header(&Header::Entry(root))?;
     let mut archive = tar::Archive::new(input);
-    let mut buffer = vec![0; BLOCK];
+    let mut buffer = vec![0; writer.block()];
     for entry in archive.entries().map_err(archive_error)? {
         let mut entry = entry.map_err(archive_error)?;
         let path = inside(&entry.path_bytes())?;
@@ -240,12 +248,10 @@ fn entries(input: impl Read, attributes: bool, writer: &mut Writer<impl Write>) 
             write_attributes(&mut entry, writer)?;
         }
         if let Written::File { sparse } = written {
+            // The smaller the pieces, the more of its holes stay.
+            let most = if sparse { BLOCK } else { buffer.len() };
             let mut position = 0;
-            loop {
-                let length = entry.read(&mut buffer).map_err(archive_error)?;
-                if length == 0 {
-                    break;
-                }
+            while let length @ 1.. = fill(&mut entry, &mut buffer[..most]).map_err(archive_error)? {
                 // What was a hole arrives as zeros.
                 if !(sparse && buffer[..length].iter().all(|byte| *byte == 0)) {
                     writer.bytes(position, &buffer[..length])?;
@@ -255,6 +261,18 @@ fn entries(input: impl Read, attributes: bool, writer: &mut Writer<impl Write>) 
         }
     }
     Ok(())
+}
+
+/// Reads until the buffer is full, or nothing is left; tells how much is there.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..])? {
+            0 => break,
+            length => filled += length,
+        }
+    }
+    Ok(filled)
 }
 
 /// What an entry's header was written as.

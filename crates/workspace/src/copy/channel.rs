@@ -1,10 +1,13 @@
 //! Streams between the thread that reads or writes files and the task that speaks to the guest.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
 
 use proto::{MAX_DATA, OutputStream};
 use tokio::sync::mpsc;
+use transfer::{Receiving, Sending};
 
 use crate::agent::ProcessHandle;
 
@@ -21,6 +24,13 @@ impl Chunks {
         let (sender, waiting) = blocking::channel();
         (sender, Self { waiting, current: Vec::new(), read: 0, process })
     }
+}
+
+/// All that comes from a process that packs.
+pub(crate) struct Incoming {
+    pub(crate) chunks: Chunks,
+    /// Where what is large comes.
+    pub(crate) exchange: Option<Receiving>,
 }
 
 impl Read for Chunks {
@@ -49,13 +59,16 @@ impl Drop for Chunks {
 pub(super) struct Outlet<P> {
     chunks: mpsc::Sender<Vec<u8>>,
     written: u64,
+    /// What does not come this way.
+    exchanged: Option<Arc<AtomicU64>>,
     progress: P,
 }
 
 impl<P: FnMut(u64)> Outlet<P> {
-    pub(super) fn new(progress: P) -> (Self, mpsc::Receiver<Vec<u8>>) {
+    pub(super) fn new(progress: P, exchange: Option<&Sending>) -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (sender, chunks) = mpsc::channel(2);
-        (Self { chunks: sender, written: 0, progress }, chunks)
+        let exchanged = exchange.map(Sending::sent);
+        (Self { chunks: sender, written: 0, exchanged, progress }, chunks)
     }
 }
 
@@ -65,7 +78,8 @@ impl<P: FnMut(u64)> Write for Outlet<P> {
         let length = chunk.len();
         self.chunks.blocking_send(chunk).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         self.written += length as u64;
-        (self.progress)(self.written);
+        let exchanged = self.exchanged.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed));
+        (self.progress)(self.written + exchanged);
         Ok(length)
     }
 

@@ -14,6 +14,7 @@ use crate::agent::{Agent, ProcessEvent};
 use crate::control::{
     Answered, Asked, ControlError, LONGEST, LiveStatus, Reply, Request, STALLED, line, parse, version,
 };
+use crate::exchange;
 use crate::start::StartError;
 use crate::state::State;
 use crate::workspace::WorkspaceError;
@@ -67,6 +68,12 @@ async fn answer(request: Request, mut stream: UnixStream, shared: &Shared) -> io
             };
             say(&mut stream, Reply::Done).await?;
             proxy::serve(stream, agent, shared.agent.subscribe()).await
+        }
+        Request::Exchange => {
+            let lease = shared.usable_agent().and_then(|agent| agent.lease());
+            let Some(lease) = lease else { return say(&mut stream, no_region()).await };
+            say(&mut stream, Reply::Region { number: lease.number() }).await?;
+            exchange::give(&lease, &mut stream).await
         }
         Request::Network => {
             let report = shared.with_network(network::Network::report);
@@ -138,6 +145,11 @@ fn withdraw(network: &network::Network, ports: &PublishSpec) -> Reply {
         network.withdraw(*port);
     }
     Reply::Published(ports)
+}
+
+fn no_region() -> Reply {
+    let message = "no region of its disk for exchange is free".to_owned();
+    Reply::Failed { kind: "busy".to_owned(), message, hint: None }
 }
 
 fn no_network() -> Reply {

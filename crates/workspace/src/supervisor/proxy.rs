@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::{Agent, Process, ProcessEvent, ProcessHandle};
+use crate::agent::{Agent, Process, ProcessEvent, ProcessHandle, UnleasedRegion};
 
 /// How long a process whose client hung up has to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
@@ -117,10 +117,11 @@ impl Client {
     fn obey(&mut self, message: ToGuest<'_>) -> Result<(), String> {
         match message {
             ToGuest::Spawn { process, command } => {
-                return self.start(process, GRACE, |agent| agent.spawn(command));
+                return self.start(process, GRACE, |agent| Ok(agent.spawn(command)));
             }
-            ToGuest::Transfer { process, transfer } => {
-                return self.start(process, TRANSFER_GRACE, |agent| agent.transfer(transfer));
+            ToGuest::Transfer { process, transfer, region } => {
+                let start = |agent: &Agent| agent.transfer_for(transfer, region);
+                return self.start(process, TRANSFER_GRACE, start);
             }
             ToGuest::Input { process, data } => return self.feed(process, data),
             ToGuest::EndInput { process } => {
@@ -163,12 +164,12 @@ impl Client {
         &mut self,
         id: ProcessId,
         grace: Duration,
-        start: impl FnOnce(&Agent) -> Process,
+        start: impl FnOnce(&Agent) -> Result<Process, UnleasedRegion>,
     ) -> Result<(), String> {
         if self.processes.contains_key(&id) {
             return Err("it used a number twice".to_owned());
         }
-        let process = start(&self.agent);
+        let process = start(&self.agent).map_err(|error| error.to_string())?;
         let handle = process.handle();
         let (input, fed) = mpsc::unbounded_channel();
         let uncredited = Arc::new(AtomicUsize::new(0));
@@ -210,6 +211,8 @@ impl Client {
             if process.grace == GRACE {
                 process.handle.signal(Signal::HUP.as_raw());
             }
+            // One that waits for input is told that none comes.
+            process.handle.end_input();
             tokio::spawn(async move {
                 tokio::time::sleep(process.grace).await;
                 // Its number is used once a session: one that has ended is not hit.

@@ -35,7 +35,7 @@ fn stream(headers: &[Header<'_>]) -> Vec<u8> {
 }
 
 fn tar(stream: &[u8], disk: DiskSize) -> Result<Vec<u8>, LayerError> {
-    let mut tar = LayerTar::new(stream, disk, |_| ());
+    let mut tar = LayerTar::new(stream, None, disk, |_| ());
     let mut bytes = Vec::new();
     match tar.read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
@@ -248,7 +248,7 @@ fn a_layer_is_not_larger_than_its_disk_accounts_for() {
     // Neither zeros that nobody sent nor names without end.
     let zeros = [root(), entry(b"f", Kind::File { size: 1 << 40 }), Header::End];
     let stream = stream(&zeros);
-    let mut tar = LayerTar::new(&stream[..], disk(), |_| ());
+    let mut tar = LayerTar::new(&stream[..], None, disk(), |_| ());
     let failed = std::io::copy(&mut tar, &mut std::io::sink());
     assert!(failed.is_err());
     let error = tar.into_failure().unwrap().to_string();
