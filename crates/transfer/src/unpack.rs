@@ -4,13 +4,17 @@
 //! last, and no symbolic link is followed. A tree that is new is made under another name beside its place, which it
 //! gets when it is whole. In a tree that is there, each file is replaced when it is whole.
 
+mod head;
+mod temporary;
+mod walk;
+
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +22,10 @@ use crate::attributes;
 use crate::destination::{Destination, Place, PlaceError};
 use crate::exchange::Receiving;
 use crate::page_cache::Way;
-use crate::stream::{Header, Kind, Reader, StreamError, Time, Upcoming};
+use crate::stream::{Header, Reader, StreamError, Upcoming};
+use head::{Head, HeadKind, Next};
+use temporary::{hold, is_temporary, remove, sweep, temporary_name};
+use walk::{open_directory, walk, walk_and_make};
 
 /// What a tree may bring with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,59 +116,10 @@ pub fn unpack(
         HeadKind::Content => destination.resolve_content()?,
         _ => destination.resolve(matches!(root.kind, HeadKind::Directory))?,
     };
-    let maker = Maker { reader, policy, report: Report::default(), progress, shown: path };
+    let maker = Maker { reader, policy, report: Report::default(), progress, shown: path, held: None };
     match place {
         Place::Into(directory) => maker.merge(directory, &root),
         Place::At { parent, name, free } => maker.place(&parent, &name, free, root),
-    }
-}
-
-/// An entry that no longer borrows from the stream.
-#[derive(Debug)]
-struct Head {
-    path: Vec<u8>,
-    kind: HeadKind,
-    mode: u16,
-    uid: u32,
-    gid: u32,
-    modified: Time,
-}
-
-#[derive(Debug, Clone)]
-enum HeadKind {
-    Directory,
-    Content,
-    File(u64),
-    Symlink(Vec<u8>),
-    Link(Vec<u8>),
-    Fifo,
-    Device(FileType, u32, u32),
-}
-
-impl Head {
-    fn of(entry: &crate::Entry<'_>) -> Self {
-        let kind = match entry.kind {
-            Kind::Directory => HeadKind::Directory,
-            Kind::Content => HeadKind::Content,
-            Kind::File { size } => HeadKind::File(size),
-            Kind::Symlink { target } => HeadKind::Symlink(target.to_vec()),
-            Kind::Link { to } => HeadKind::Link(to.to_vec()),
-            Kind::Fifo => HeadKind::Fifo,
-            Kind::Character { major, minor } => HeadKind::Device(FileType::CharacterDevice, major, minor),
-            Kind::Block { major, minor } => HeadKind::Device(FileType::BlockDevice, major, minor),
-        };
-        let path = entry.path.to_vec();
-        Self { path, kind, mode: entry.mode, uid: entry.uid, gid: entry.gid, modified: entry.modified }
-    }
-
-    fn times(&self) -> Timestamps {
-        Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec {
-                tv_sec: self.modified.seconds,
-                tv_nsec: self.modified.nanoseconds.into(),
-            },
-        }
     }
 }
 
@@ -172,6 +130,8 @@ struct Maker<'a, R: Read> {
     progress: &'a mut dyn FnMut(u64),
     /// What the tree's root is called when people hear of it.
     shown: PathBuf,
+    /// What is held until it has its name.
+    held: Option<OwnedFd>,
 }
 
 /// A tree that is being made.
@@ -210,6 +170,7 @@ impl<R: Read> Maker<'_, R> {
 
     /// At a name: made under another one, and renamed when it is whole.
     fn place(mut self, parent: &OwnedFd, name: &[u8], free: bool, root: Head) -> Result<Report, UnpackError> {
+        sweep(parent);
         let temporary = temporary_name();
         let outcome = self.make_and_rename(parent, &temporary, name, free, root);
         if outcome.is_err() {
@@ -230,6 +191,7 @@ impl<R: Read> Maker<'_, R> {
             let failed = |error: Errno, shown: &Path| write_error(shown, error);
             rustix::fs::mkdirat(parent, temporary, Mode::RWXU).map_err(|error| failed(error, &self.shown))?;
             let directory = open_directory(parent, temporary).map_err(|error| failed(error, &self.shown))?;
+            self.hold(&directory);
             let open = vec![(root, true)];
             let mut tree = Tree { root: directory, fresh: true, loose: false, open, last: None };
             self.report.entries = 1;
@@ -280,14 +242,23 @@ impl<R: Read> Maker<'_, R> {
         };
         let parent = match tree.last.take() {
             Some((path, descriptor)) if path == above => descriptor,
-            _ if tree.loose => walk_and_make(&tree.root, above).map_err(|error| self.failed(above, error))?,
-            _ => walk(&tree.root, above).map_err(|error| self.failed(above, error))?,
+            _ => {
+                let walk = if tree.loose { walk_and_make } else { walk };
+                let parent = walk(&tree.root, above).map_err(|error| self.failed(above, error))?;
+                if !tree.fresh {
+                    sweep(&parent);
+                }
+                parent
+            }
         };
         let next = if matches!(head.kind, HeadKind::Directory) {
             let was_there = self.directory(&parent, name, &head)?;
             let apply = !was_there || self.policy.owners == Owners::Kept;
             let path = head.path.clone();
             let directory = open_directory(&parent, name).map_err(|error| self.failed(&path, error))?;
+            if was_there {
+                sweep(&directory);
+            }
             tree.open.push((head, apply));
             self.report.entries += 1;
             tree.last = Some((path, directory));
@@ -405,6 +376,9 @@ impl<R: Read> Maker<'_, R> {
         let file = rustix::fs::openat(parent, name, flags, self.first_mode(head))
             .map_err(|error| self.failed(&head.path, error))?;
         let file = std::fs::File::from(file);
+        if is_temporary(name) {
+            self.hold(&file);
+        }
         let mut way = Way::new(self.reader.cache(), size);
         let mut reached = 0;
         loop {
@@ -535,6 +509,13 @@ impl<R: Read> Maker<'_, R> {
         if self.policy.privileged { mode } else { mode & plain }
     }
 
+    /// Says that a copy is at what has a temporary name.
+    fn hold(&mut self, file: impl AsFd) {
+        hold(&file);
+        // Without a copy of it, it is held for as long as it is open.
+        self.held = file.as_fd().try_clone_to_owned().ok();
+    }
+
     fn takes(&self, name: &[u8]) -> bool {
         attributes::is_users(name) || self.policy.privileged && attributes::is_kept(name)
     }
@@ -565,78 +546,6 @@ impl<R: Read> Maker<'_, R> {
     }
 }
 
-/// What follows an entry, without what it borrows.
-enum Next {
-    Entry(Head),
-    Attribute(Vec<u8>, Vec<u8>),
-    Data,
-    End,
-}
-
-impl Header<'_> {
-    fn into_owned_entry(self) -> Next {
-        match self {
-            Self::Entry(entry) => Next::Entry(Head::of(&entry)),
-            Self::Attribute { name, value } => Next::Attribute(name.to_vec(), value.to_vec()),
-            // Both belong to a file, which is read elsewhere.
-            Self::Data { .. } | Self::Exchanged { .. } | Self::Segments(_) => Next::Data,
-            Self::End | Self::Failed(_) => Next::End,
-        }
-    }
-}
-
-/// A directory below `root`, no link followed.
-fn walk(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let mut current = rustix::fs::openat(root, c".", DIRECTORY, Mode::empty())?;
-    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        current = open_directory(&current, name)?;
-    }
-    Ok(current)
-}
-
-/// The same; what is missing is made.
-fn walk_and_make(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let mut current = rustix::fs::openat(root, c".", DIRECTORY, Mode::empty())?;
-    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        current = match open_directory(&current, name) {
-            Err(Errno::NOENT) => {
-                rustix::fs::mkdirat(&current, name, Mode::from_raw_mode(0o755))?;
-                open_directory(&current, name)?
-            }
-            opened => opened?,
-        };
-    }
-    Ok(current)
-}
-
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-fn open_directory(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-}
-
 fn write_error(path: &Path, error: Errno) -> UnpackError {
     UnpackError::Write { path: path.to_owned(), source: error.into() }
-}
-
-/// A name that nothing has. Two copies at once have different ones.
-fn temporary_name() -> Vec<u8> {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let process = std::process::id();
-    format!(".microagent-{process}-{:x}-{count}", time.as_nanos()).into_bytes()
-}
-
-/// Removes what was begun. What cannot be removed stays under a name that says whose it was.
-fn remove(parent: &OwnedFd, name: &[u8]) {
-    // The descriptor, and no path that somebody could lead elsewhere.
-    let directory = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
-    let path = directory.join(OsStr::from_bytes(name));
-    let _ = match std::fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(&path),
-        Ok(_) => std::fs::remove_file(&path),
-        Err(_) => Ok(()),
-    };
 }

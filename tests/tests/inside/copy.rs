@@ -249,6 +249,14 @@ fn a_copy_that_is_interrupted_leaves_nothing() {
     client.input = None;
     assert_eq!(client.wait().code(), 130);
     assert_eq!(world.new_since(&before), Vec::<PathBuf>::new());
+    // One that was killed a while ago left something, on either side; the next removes it.
+    let left = ".microagent-77-17b31e8dd4f2a9c0-1";
+    fs::write(world.path().join(left), "half").unwrap();
+    in_guest(&format!("mkdir -p /{left}/deep"));
+    copy(&world, "box:/etc/passwd", "passwd");
+    copy(&world, "passwd", "box:/passwd");
+    assert!(!world.path().join(left).exists());
+    assert!(!in_guest("ls -a /").contains(left));
 }
 
 #[test]
