@@ -140,7 +140,7 @@ pub(crate) fn tell_left_out(report: &Report) {
 }
 
 fn out_of(path: Vec<u8>, to: Side, args: &CpArgs) -> Result<(GuestSource, HostTarget), Failure> {
-    let name = source_name(&path).map(<[u8]>::to_vec);
+    let name = source_name(&path, b"/");
     let target = match to {
         Side::Host(path) => HostTarget::Path(Destination { path, name, merge: false }),
         _ if std::io::stdout().is_terminal() => {
@@ -158,7 +158,8 @@ fn out_of(path: Vec<u8>, to: Side, args: &CpArgs) -> Result<(GuestSource, HostTa
 fn into(path: Vec<u8>, from: Side, args: &CpArgs) -> Result<(HostSource, GuestTarget), Failure> {
     let (source, name) = match from {
         Side::Host(from) => {
-            let name = source_name(from.as_os_str().as_bytes()).map(<[u8]>::to_vec);
+            let here = std::env::current_dir().unwrap_or_default();
+            let name = source_name(from.as_os_str().as_bytes(), here.as_os_str().as_bytes());
             // It is said before anything starts.
             let there = if args.follow_link { from.metadata() } else { from.symlink_metadata() };
             there.map_err(|error| {

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+/// The most links that lead to one another; `path_resolution(7)`.
+const MOST_LINKS: usize = 40;
+
 /// Where a tree is asked to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
@@ -85,8 +88,11 @@ impl Destination {
                     .map_err(|source| PlaceError::Io { path: self.path.clone(), source })?;
                 at(&path, false)
             }
-            None if demands_directory && !is_directory => Err(PlaceError::NoDirectory(self.path.clone())),
-            None => at(&self.path, true),
+            // What is to be filled must be there; what is to be a directory may be made.
+            None if bytes.ends_with(b"/.") || demands_directory && !is_directory => {
+                Err(PlaceError::NoDirectory(self.path.clone()))
+            }
+            None => at(&end_of_links(&self.path)?, true),
         }
     }
 
@@ -120,6 +126,17 @@ impl Destination {
     }
 }
 
+/// Where a link leads that was named and leads to nothing, or the path itself.
+fn end_of_links(path: &Path) -> Result<PathBuf, PlaceError> {
+    let mut end = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = std::fs::read_link(&end) else { return Ok(end) };
+        end.pop();
+        end.push(target);
+    }
+    Err(PlaceError::Io { path: path.to_owned(), source: Errno::LOOP.into() })
+}
+
 /// A name in its directory, which must be there.
 fn at(path: &Path, free: bool) -> Result<(Place, PathBuf), PlaceError> {
     let mut bytes = path.as_os_str().as_bytes();
@@ -134,10 +151,6 @@ fn at(path: &Path, free: bool) -> Result<(Place, PathBuf), PlaceError> {
     };
     if matches!(name, b"" | b"." | b"..") {
         return Err(PlaceError::NoDirectory(shown));
-    }
-    if free && std::fs::symlink_metadata(&shown).is_ok() {
-        let source = std::io::Error::other("it is a symbolic link that leads nowhere");
-        return Err(PlaceError::Io { path: shown, source });
     }
     let parent = open_directory(Path::new(OsStr::from_bytes(directory)))?;
     Ok((Place::At { parent, name: name.to_vec(), free }, shown))

@@ -55,15 +55,24 @@ pub enum PackError {
     Write(#[source] io::Error),
 }
 
-/// The name that a copy of `source` has in a directory; `None` if it is the source's content that is copied, as
-/// for `directory/.` and the root.
-pub fn source_name(source: &[u8]) -> Option<&[u8]> {
-    let mut name = source;
-    while let Some(shorter) = name.strip_suffix(b"/") {
-        name = shorter;
+/// The name that a copy of `source`, which is in the directory `here` unless it is absolute, has in a directory; `None`
+/// if it is the source's content that is copied, as for `directory/.` and the root. `..` is the directory that is
+/// written before it.
+pub fn source_name(source: &[u8], here: &[u8]) -> Option<Vec<u8>> {
+    let trimmed = source.iter().rposition(|byte| *byte != b'/').map_or(&b""[..], |last| &source[..=last]);
+    if trimmed == b"." || trimmed.ends_with(b"/.") {
+        return None;
     }
-    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    (!matches!(name, b"" | b"." | b"..")).then_some(name)
+    let above = if source.starts_with(b"/") { &b""[..] } else { here };
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in above.split(|byte| *byte == b'/').chain(trimmed.split(|byte| *byte == b'/')) {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.pop().map(<[u8]>::to_vec)
 }
 
 /// Packs what is at `source` into `out`, and says there how it ended. Sockets are left out, and so is what other
@@ -360,18 +369,23 @@ mod tests {
 
     #[test]
     fn a_source_has_the_name_of_its_last_part() {
-        let cases: [(&str, Option<&str>); 8] = [
+        let cases: [(&str, Option<&str>); 12] = [
             ("a", Some("a")),
             ("/a/b", Some("b")),
             ("/a/b/", Some("b")),
             ("/a/b/.", None),
             (".", None),
-            ("..", None),
+            ("", Some("here")),
+            ("..", Some("at")),
+            ("../../..", None),
             ("/", None),
-            ("a/..", None),
+            ("a/..", Some("here")),
+            ("/a/b/../", Some("a")),
+            ("/a/../.", None),
         ];
         for (source, name) in cases {
-            assert_eq!(source_name(source.as_bytes()), name.map(str::as_bytes), "{source}");
+            let found = source_name(source.as_bytes(), b"/at/here");
+            assert_eq!(found.as_deref(), name.map(str::as_bytes), "{source}");
         }
     }
 }

@@ -28,8 +28,7 @@ fn made(stream: &[u8], path: &Path, name: Option<&str>) -> Result<Report, Unpack
 }
 
 fn copy(source: &Path, destination: &Path) -> Result<Report, UnpackError> {
-    let name =
-        source_name(source.as_os_str().as_bytes()).map(|name| String::from_utf8(name.to_vec()).unwrap());
+    let name = source_name(source.as_os_str().as_bytes(), b"/").map(|name| String::from_utf8(name).unwrap());
     made(&packed(source, PackOptions::default()), destination, name.as_deref())
 }
 
@@ -133,14 +132,15 @@ fn places_are_those_of_docker() {
     fs::create_dir(at("there/file2")).unwrap();
     fs::write(at("file2"), "").unwrap();
     symlink("new", at("to-new")).unwrap();
-    symlink("gone", at("to-nothing")).unwrap();
+    symlink("to-itself", at("to-itself")).unwrap();
     for (source, destination, why) in [
         ("tree", "file", "which is not a directory"),
         ("file", "absent/", "no directory"),
         ("file", "absent/name", "no directory"),
         ("file", "file/", "not a directory"),
         ("file2", "there", "cannot replace the directory"),
-        ("file", "to-nothing", "leads nowhere"),
+        ("tree", "absent/.", "no directory"),
+        ("file", "to-itself", "Too many levels"),
     ] {
         let error = copy(&at(source), &at(destination)).unwrap_err();
         let told = format!("{error} {:?}", std::error::Error::source(&error));
@@ -150,6 +150,13 @@ fn places_are_those_of_docker() {
     copy(&at("tree/file"), &at("to-new")).unwrap();
     assert_eq!(fs::read_to_string(at("new")).unwrap(), "tree");
     assert!(fs::symlink_metadata(at("to-new")).unwrap().is_symlink());
+    symlink("there/later", at("to-nothing")).unwrap();
+    copy(&at("file"), &at("to-nothing")).unwrap();
+    assert_eq!(fs::read_to_string(at("there/later")).unwrap(), "one");
+    fs::create_dir(at("into")).unwrap();
+    copy(&at("tree/../made/.."), &at("into")).unwrap();
+    let name = directory.path().file_name().unwrap();
+    assert!(at("into").join(name).join("made/file").exists());
 }
 
 #[test]

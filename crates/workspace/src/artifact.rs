@@ -40,7 +40,7 @@ impl Artifact {
     /// It as the two ends of a copy. A directory's content goes right into one that is there.
     pub fn ends(&self) -> (GuestSource, HostTarget) {
         let path = self.path.clone().into_bytes();
-        let name = source_name(&path).map(<[u8]>::to_vec);
+        let name = source_name(&path, b"/");
         let destination = Destination { path: self.destination(), name, merge: true };
         (GuestSource { path, follow: true, archive: false }, HostTarget::Path(destination))
     }
