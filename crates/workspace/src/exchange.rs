@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc as blocking;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -135,7 +135,7 @@ impl Leased {
         let leased = match regions {
             Regions::None => return None,
             Regions::Own(exchange) => Self::own(exchange.lease()?),
-            Regions::Supervisor(directory) => Self::ask(directory.clone()),
+            Regions::Supervisor(directory) => Self::ask(directory),
         };
         // Without one everything is as it should be, and slower.
         leased.inspect_err(|error| tracing::debug!(%error, "the copy has no region for exchange")).ok()
@@ -145,8 +145,8 @@ impl Leased {
         Ok(Self { number: lease.number(), region: lease.region()?, holder: Holder::Own(lease) })
     }
 
-    fn ask(directory: PathBuf) -> io::Result<Self> {
-        let (reply, stream) = control::open(&directory, &Request::Exchange).map_err(io::Error::other)?;
+    fn ask(directory: &Path) -> io::Result<Self> {
+        let (reply, stream) = control::open(directory, &Request::Exchange).map_err(io::Error::other)?;
         let Reply::Region { number } = reply else {
             return Err(io::Error::other("the supervisor has none to give"));
         };
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(numbers, [0, 1, 2, 3]);
         assert!(exchange.leased(4).is_none());
         let disk = exchange.disk();
-        disk.write_all_at(&[1; 5 << 20], REGION + 3).unwrap();
+        disk.write_all_at(&vec![1; 5 << 20], REGION + 3).unwrap();
         let in_guest = exchange.leased(1).unwrap();
         drop(leases);
         assert!(exchange.leased(0).is_none());
