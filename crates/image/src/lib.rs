@@ -50,6 +50,6 @@ pub use registries::{Registries, RegistriesError};
 pub use registry::RegistryError;
 pub use save::{ArchiveFormat, ImageToSave, SaveError, save, save_directory};
 pub use store::{
-    Collected, Fault, FoundImage, Ingest, IngestError, Listed, LookupError, Problem, Store, StoreError,
-    Untagged, Verified,
+    Collected, Fault, FoundImage, Garbage, Ingest, IngestError, Listed, LookupError, Problem, Store,
+    StoreError, Untagged, Verified,
 };
