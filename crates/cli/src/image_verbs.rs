@@ -25,7 +25,7 @@ use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
 use crate::progress::Reading;
-use crate::pull::open_store;
+use crate::pull::{limits, open_store};
 use crate::push::PushArgs;
 use delete::DeleteImagesArgs;
 use history::HistoryArgs;
@@ -129,7 +129,7 @@ pub(crate) struct ListedImage {
 pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<Exit, Failure> {
     let store = open_store(global)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
-    let options = LoadOptions { platform, name: args.name.clone() };
+    let options = LoadOptions { platform, name: args.name.clone(), archive_size: limits()?.archive_size };
     let loaded = match &args.input {
         Some(path) if path.as_os_str() != "-" => from_path(global, &store, path, &options),
         _ if crate::terminal::is_input() => {

@@ -92,6 +92,11 @@ pub(crate) fn registries() -> Result<Registries, Failure> {
     Registries::from_environment().map_err(|error| Failure::new("registries", &error))
 }
 
+/// What images and archives may take.
+pub(crate) fn limits() -> Result<home::ContentLimits, Failure> {
+    home::ContentLimits::from_environment().map_err(|error| Failure::new("limits", &error))
+}
+
 /// Opens the state directory.
 pub(crate) fn open_home(global: &Global) -> Result<home::Home, Failure> {
     home::Home::open(global.home.as_deref()).map_err(|error| {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{channel, sync_channel};
 
 use erofs::{Content, Extent, Inode, WriteError, Writer};
+use home::{ContentLimits, Limit};
 
 use crate::chain::hex;
 use crate::layer::archive::{Archive, Entry, EntryKind};
@@ -20,15 +21,14 @@ use crate::merge::{EntryError, Merge, Place, printable};
 /// Buffers that the reading thread may be ahead.
 const AHEAD: usize = 8;
 
-/// What a conversion may take. The defaults are far beyond what images have, and bound what a hostile one can
-/// cost: disk by the first, memory to some 2 GB by the others.
+/// What a conversion may take: [`ContentLimits`], and what nobody has to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the image, holes included, and likewise bytes of all archives together: 256 GiB.
+    /// Bytes of the image, holes included, and likewise bytes of all archives together.
     pub max_image_bytes: u64,
-    /// Entries of all layers, directories that are made for them included: 4,000,000.
+    /// Entries of all layers, directories that are made for them included.
     pub max_entries: u64,
-    /// Bytes of names, link targets and extended attributes of all layers: 512 MiB.
+    /// Bytes of names, link targets and extended attributes of all layers.
     pub max_metadata_bytes: u64,
     /// Bytes of the extension headers of one entry: 1 MiB.
     pub max_header_bytes: usize,
@@ -61,11 +61,28 @@ pub enum ConvertError {
 
 impl Default for Limits {
     fn default() -> Self {
+        ContentLimits::default().into()
+    }
+}
+
+impl From<ContentLimits> for Limits {
+    fn from(limits: ContentLimits) -> Self {
         Self {
-            max_image_bytes: 256 << 30,
-            max_entries: 4_000_000,
-            max_metadata_bytes: 512 << 20,
+            max_image_bytes: limits.unpacked_size,
+            max_entries: limits.files,
+            max_metadata_bytes: limits.names_size,
             max_header_bytes: 1 << 20,
+        }
+    }
+}
+
+impl ConvertError {
+    /// The limit that was passed, if that is why.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Layer { source, .. } => source.limit(),
+            Self::Write(WriteError::TooLarge { .. }) => Some(Limit::UnpackedSize),
+            Self::Write(_) => None,
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use home::{Exclusive, Home, LockError, Unfinished, hexadecimal, is_still_at, open_shared};
+use home::{
+    ContentLimits, Exclusive, Home, LimitsError, LockError, Unfinished, hexadecimal, is_still_at, open_shared,
+};
 use image::{Image, Store};
 use rootfs::{ConvertError, LayerBlob, Limits};
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +25,20 @@ pub enum RootError {
     /// The lock on its place failed.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// What the image may take cannot be told.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+}
+
+impl RootError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Convert(error) => error.limit().map(home::Limit::hint),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// The root file system of `image`, made now if it is not there.
@@ -87,7 +103,8 @@ fn make(home: &Home, image: &Image, path: &Path, progress: &mut dyn FnMut(u64)) 
     let _kept = Store::open(&home.images())?.add()?;
     let layers: Vec<_> = image.layers.iter().map(blob).collect();
     let new = Unfinished::new(home, &home.rootfs())?;
-    rootfs::convert(&layers, new.file(), &Limits::default(), progress)?;
+    let limits = ContentLimits::from_environment()?.into();
+    rootfs::convert(&layers, new.file(), &limits, progress)?;
     new.place(path)?;
     Ok(())
 }

@@ -105,6 +105,7 @@ fn an_imported_root_file_system_is_an_image_that_skopeo_reads() {
         changes: vec![r#"CMD ["/bin/sh"]"#.parse().unwrap()],
         history: microagent_image::History { created: "2026-01-01T00:00:00Z".into(), ..Default::default() },
         name: Some("made:1".parse().unwrap()),
+        unpacked_size: 1 << 20,
     };
     let tar = tar_of("bin/sh", b"program");
     let zstd = zstd::encode_all(tar.as_slice(), 1).unwrap();
@@ -116,5 +117,8 @@ fn an_imported_root_file_system_is_an_image_that_skopeo_reads() {
     let source = format!("oci:{}:docker.io/library/made:1", shown(target.path()));
     skopeo_copy(&source, &format!("docker-archive:{}:made:1", shown(&target.path().join("copy.tar"))), &[]);
     assert!(import(&target.store, &zstd[..zstd.len() / 2], &options).is_err());
+    let narrow = ImportOptions { unpacked_size: tar.len() as u64 - 1, ..options };
+    let error = import(&target.store, zstd.as_slice(), &narrow).unwrap_err();
+    assert!(error.hint().unwrap().contains("unpacked_size"), "{error}");
     assert_eq!(target.count("ingest"), 0);
 }
