@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use erofs::{Content, Extent, Inode, WriteError, Writer};
 use home::{ContentLimits, Limit};
@@ -57,6 +57,14 @@ pub enum ConvertError {
     /// The image could not be written.
     #[error("failed to make the root file system")]
     Write(#[from] WriteError),
+    /// Not all layers came.
+    #[error("only {came} of {expected} layers came")]
+    Incomplete {
+        /// How many came.
+        came: usize,
+        /// How many the image has.
+        expected: usize,
+    },
 }
 
 impl Default for Limits {
@@ -82,7 +90,7 @@ impl ConvertError {
         match self {
             Self::Layer { source, .. } => source.limit(),
             Self::Write(WriteError::TooLarge { .. }) => Some(Limit::UnpackedSize),
-            Self::Write(_) => None,
+            Self::Write(_) | Self::Incomplete { .. } => None,
         }
     }
 }
@@ -97,6 +105,21 @@ pub fn convert(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
+    let layers = Layers { expected: layers.len(), arriving: layers.iter().cloned() };
+    read_and_write(layers, Meaning::Layer, output, limits, progress)
+}
+
+/// The same for `expected` layers, lowest first, that come one after the other: each is merged when it is there.
+///
+/// If `arriving` ends before all of them came, the image is [`Incomplete`](ConvertError::Incomplete).
+pub fn convert_arriving(
+    arriving: Receiver<LayerBlob>,
+    expected: usize,
+    output: &File,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Converted, ConvertError> {
+    let layers = Layers { expected, arriving: arriving.into_iter().take(expected) };
     read_and_write(layers, Meaning::Layer, output, limits, progress)
 }
 
@@ -111,9 +134,11 @@ pub fn convert_archive(
 ) -> Result<Converted, LayerError> {
     let ArchiveFile { path, digest, size } = archive.clone();
     let blob = LayerBlob { path, digest, diff_id: [0; 32], size };
-    read_and_write(&[blob], Meaning::Plain, output, limits, progress).map_err(|error| match error {
+    let layers = Layers { expected: 1, arriving: std::iter::once(blob) };
+    read_and_write(layers, Meaning::Plain, output, limits, progress).map_err(|error| match error {
         ConvertError::Layer { source, .. } => source,
         ConvertError::Write(error) => LayerError::Write(error),
+        ConvertError::Incomplete { .. } => unreachable!("there is one, and it is here"),
     })
 }
 
@@ -137,8 +162,14 @@ enum Meaning {
     Plain,
 }
 
+/// Layers, lowest first.
+struct Layers<I> {
+    expected: usize,
+    arriving: I,
+}
+
 fn read_and_write(
-    layers: &[LayerBlob],
+    layers: Layers<impl Iterator<Item = LayerBlob> + Send>,
     meaning: Meaning,
     output: &File,
     limits: &Limits,
@@ -146,16 +177,17 @@ fn read_and_write(
 ) -> Result<Converted, ConvertError> {
     let (send, messages) = sync_channel(AHEAD);
     let (spare, reuse) = channel();
+    let Layers { expected, arriving } = layers;
     std::thread::scope(|scope| {
-        scope.spawn(move || inflate(layers, &send, &reuse));
+        scope.spawn(move || inflate(arriving, &send, &reuse));
         // Owned here, so that the reading thread ends when this fails.
         let feed = Feed { messages, spare, progress, received: 0, limit: limits.max_image_bytes };
-        write_image(layers, meaning, output, limits, feed)
+        write_image(expected, meaning, output, limits, feed)
     })
 }
 
 fn write_image(
-    layers: &[LayerBlob],
+    expected: usize,
     meaning: Meaning,
     output: &File,
     limits: &Limits,
@@ -163,12 +195,17 @@ fn write_image(
 ) -> Result<Converted, ConvertError> {
     let mut merge = Merge::new(limits);
     let mut writer = Writer::new(output, limits.max_image_bytes)?;
-    for layer in layers {
+    let mut came = 0;
+    while let Some((digest, diff_id)) = feed.next_layer() {
         merge.begin_layer();
         let archive = Archive::new(Stream::new(&mut feed), limits);
-        let diff_id = (meaning == Meaning::Layer).then_some(&layer.diff_id);
+        let diff_id = (meaning == Meaning::Layer).then_some(&diff_id);
         add_layer(archive, diff_id, &mut merge, &mut writer)
-            .map_err(|source| ConvertError::Layer { digest: hex(&layer.digest), source })?;
+            .map_err(|source| ConvertError::Layer { digest: hex(&digest), source })?;
+        came += 1;
+    }
+    if came != expected {
+        return Err(ConvertError::Incomplete { came, expected });
     }
     let written = writer.finish(&merge.into_tree())?;
     Ok(Converted { bytes: written.bytes, files: written.inodes })

@@ -1,12 +1,15 @@
 //! The read-only root file system of an image: its layers as one EROFS, made once and kept by chain ID.
 
-use std::fs::File;
-use std::path::Path;
+mod arriving;
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+pub use arriving::ArrivingRoot;
 use home::{
     ContentLimits, Exclusive, Home, LimitsError, LockError, Unfinished, hexadecimal, is_still_at, open_shared,
 };
-use image::{Image, Store};
+use image::{Digest, Image, Store};
 use rootfs::{ConvertError, LayerBlob, Limits};
 use rustix::fs::{FlockOperation, flock};
 
@@ -49,7 +52,7 @@ pub(crate) fn root_file_system(
     image: &Image,
     progress: &mut dyn FnMut(u64),
 ) -> Result<File, RootError> {
-    let path = home.rootfs().join(format!("{}.erofs", chain_id(image)));
+    let path = place(home, image.layers.iter().map(|layer| &layer.diff_id));
     if let Some(root) = open_shared(&path)? {
         return Ok(root);
     }
@@ -80,6 +83,12 @@ pub(crate) fn empty_root(home: &Home) -> Result<(File, String), RootError> {
 /// The root file system with this chain ID, if it is there.
 pub(crate) fn open_root(home: &Home, chain_id: &str) -> std::io::Result<Option<File>> {
     open_shared(&home.rootfs().join(format!("{chain_id}.erofs")))
+}
+
+/// Where the root file system of layers with these diff IDs is, once it is made.
+fn place<'a>(home: &Home, diff_ids: impl Iterator<Item = &'a Digest>) -> PathBuf {
+    let diff_ids: Vec<_> = diff_ids.map(Digest::bytes).collect();
+    home.rootfs().join(format!("{}.erofs", hexadecimal(&rootfs::chain_id(&diff_ids))))
 }
 
 /// What identifies the root file system of `image`: its chain ID, in hexadecimal.

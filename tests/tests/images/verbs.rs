@@ -96,7 +96,7 @@ fn a_saved_image_comes_back_and_podman_reads_it() {
     let archive = world.path().join("saved.tar");
     let path = archive.display().to_string();
     let saved = parsed(&world.microagent(["save", "--json", "-o", &path, "greeting:1"]).outcome().success());
-    assert_eq!(saved["images"], json!([{ "id": id, "names": ["greeting:1"] }]));
+    assert_eq!(saved["images"], json!([{ "id": id, "platform": "linux/amd64", "names": ["greeting:1"] }]));
     let piped = world.microagent(["save", "greeting:1"]).outcome();
     assert_eq!(piped.code(), 0);
     assert!(piped.stdout == std::fs::read(&archive).unwrap(), "a pipe gets the same bytes");

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use microagent_image::{
-    ArchiveFormat, Compression, Image, ImageToSave, ImportOptions, Platform, SaveError, Store, StoreError,
-    import, load_path, save, save_directory,
+    ArchiveFormat, Compression, Content, Image, ImageToSave, ImportOptions, Platform, SaveError, Store,
+    StoreError, import, load_path, save, save_directory,
 };
 
 use crate::push::sample_store;
@@ -12,7 +12,10 @@ use crate::registry::shown;
 use crate::sample::{TestStore, assert_is_sample, options, podman, run, skopeo_copy, tar_of, tool};
 
 fn to_save(image: &Image) -> Vec<ImageToSave> {
-    vec![ImageToSave { image: image.clone(), names: vec!["small:1".parse().unwrap()] }]
+    vec![ImageToSave {
+        content: Content::Image(Box::new(image.clone())),
+        names: vec!["small:1".parse().unwrap()],
+    }]
 }
 
 fn saved(store: &Store, image: &Image, format: ArchiveFormat, path: &Path) {
