@@ -502,11 +502,13 @@ pub(crate) enum PullPolicy {
 /// Fetch an image from a registry
 ///
 /// Layers that are there already are not fetched again, and a pull that broke off goes on with those that are missing.
+/// An image for this host is made ready to run while its layers come.
 /// Mirrors, certificates and registries without TLS are configured in ~/.config/microagent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   microagent pull debian:12
   microagent pull --platform linux/arm64 registry.example.com/team/app:1
+  microagent pull --all-platforms registry.example.com/team/app:1
   microagent pull --require-digest debian@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")]
 pub(crate) struct PullArgs {
     /// The image, as Docker names it
@@ -515,6 +517,9 @@ pub(crate) struct PullArgs {
     /// The platform to choose from a multi-platform image
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<Platform>,
+    /// Fetch it for every Linux platform that there is
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
     /// Refuse an image that is not named by its digest
     #[arg(long)]
     pub(crate) require_digest: bool,

@@ -12,8 +12,8 @@ use crate::question::{agreed, can_ask};
 
 /// Remove what nobody needs any more
 ///
-/// Root file systems of images that are gone, and boot files of kernels that are gone. What would go is shown
-/// first, and asked about on a terminal.
+/// Blobs that no image has any more, root file systems of images that are gone, and boot files of kernels that are gone. What
+/// would go is shown first, and asked about on a terminal. What was made in the last ten minutes stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   microagent prune
@@ -105,10 +105,15 @@ pub(crate) fn prune(global: &Global, args: &PruneArgs) -> Result<Exit, Failure> 
             return Ok(Exit::Success);
         }
     }
-    let freed = remove(&home, &plan).map_err(|error| failure(&error))?;
+    let planned = plan.len();
+    let removed = remove(&home, plan).map_err(|error| failure(&error))?;
+    let freed = removed.iter().map(|unneeded| unneeded.allocated).sum();
+    if removed.len() < planned {
+        output::talk(&format!("{} of {planned} stay: they are in use by now", planned - removed.len()));
+    }
     match global.format() {
         Format::Json => {
-            let removed = plan.into_iter().map(|unneeded| Removed {
+            let removed = removed.into_iter().map(|unneeded| Removed {
                 kind: unneeded.kind.words(),
                 name: unneeded.name,
                 allocated: unneeded.allocated,

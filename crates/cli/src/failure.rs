@@ -87,6 +87,12 @@ impl Failure {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
+    /// As something that does not stop what was asked for.
+    pub(crate) fn as_warning(&self) -> String {
+        let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+        format!("warning: {}{hint}", self.message)
+    }
+
     /// With what a guest may have said made harmless for a terminal.
     pub(crate) fn printable(self) -> Self {
         Self { message: crate::output::printable(&self.message), ..self }

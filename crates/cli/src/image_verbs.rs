@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use image::{
-    FoundImage, InvalidReference, Listed, LoadError, LoadOptions, Loaded, LookupError, Platform, Reference,
-    Store, StoreError,
+    FoundImage, Image, InvalidReference, Listed, LoadError, LoadOptions, Loaded, LookupError, Platform,
+    Reference, Store, StoreError,
 };
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
 use crate::progress::Reading;
-use crate::pull::open_store;
+use crate::pull::{limits, open_store};
 use crate::push::PushArgs;
 use delete::DeleteImagesArgs;
 use history::HistoryArgs;
@@ -129,7 +129,7 @@ pub(crate) struct ListedImage {
 pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<Exit, Failure> {
     let store = open_store(global)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::of_host);
-    let options = LoadOptions { platform, name: args.name.clone() };
+    let options = LoadOptions { platform, name: args.name.clone(), archive_size: limits()?.archive_size };
     let loaded = match &args.input {
         Some(path) if path.as_os_str() != "-" => from_path(global, &store, path, &options),
         _ if crate::terminal::is_input() => {
@@ -247,15 +247,22 @@ pub(crate) fn short(digest: &str) -> String {
 
 /// The image that `text` names or is the ID of.
 pub(crate) fn find(store: &Store, text: &str, platform: Option<&Platform>) -> Result<FoundImage, Failure> {
-    store.lookup(text, platform).map_err(|error| {
-        let kind = match &error {
-            LookupError::Unknown { .. } => "image_not_found",
-            LookupError::Name(_) => return Failure::usage(error.to_string()),
-            LookupError::Ambiguous { .. } => "ambiguous",
-            LookupError::Store(_) => "image_store",
-        };
-        Failure::new(kind, &error).hint(error.hint())
-    })
+    store.lookup(text, platform).map_err(|error| not_found(&error))
+}
+
+/// The images that `text` names, one for each platform that is here.
+pub(crate) fn find_all(store: &Store, text: &str) -> Result<Vec<Image>, Failure> {
+    store.lookup_all(text).map_err(|error| not_found(&error))
+}
+
+fn not_found(error: &LookupError) -> Failure {
+    let kind = match error {
+        LookupError::Unknown { .. } => "image_not_found",
+        LookupError::Name(_) => return Failure::usage(error.to_string()),
+        LookupError::Ambiguous { .. } => "ambiguous",
+        LookupError::Store(_) => "image_store",
+    };
+    Failure::new(kind, error).hint(error.hint())
 }
 
 /// Why the store cannot be used.

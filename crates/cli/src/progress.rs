@@ -171,6 +171,11 @@ impl LayerBars {
     pub(crate) fn new(global: &Global) -> Self {
         Self { progress: Progress::new(global), bars: Mutex::default() }
     }
+
+    /// Removes all bars.
+    pub(crate) fn clear(&self) {
+        self.progress.clear();
+    }
 }
 
 impl LayerProgress for LayerBars {

@@ -158,7 +158,7 @@ pub(crate) fn find_image(
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
     let platform = platform.cloned().unwrap_or_else(Platform::of_host);
     if pull == PullPolicy::Always {
-        return fetch(global, &store, name, &platform);
+        return fetch(global, home, name, &platform);
     }
     let found =
         store.find_by_name_or_id(name, &platform).map_err(|error| Failure::new("image_store", &error))?;
@@ -169,7 +169,7 @@ pub(crate) fn find_image(
             Err(Failure::new("image_not_found", &Absent(message))
                 .hint(Some(format!("fetch it: microagent pull {name}"))))
         }
-        (None, _) => fetch(global, &store, name, &platform),
+        (None, _) => fetch(global, home, name, &platform),
     }
 }
 

@@ -15,11 +15,12 @@
 //! └── tmp/          work in progress, each entry locked by its maker
 //! ```
 //!
-//! This crate knows names, locks and records; what they mean is known to the crates above it.
+//! This crate knows names, locks, records and limits; what they mean is known to the crates above it.
 
 pub mod as_text;
 mod fault;
 mod hexadecimal;
+mod limits;
 mod lock;
 mod marks;
 mod name;
@@ -29,6 +30,7 @@ mod scratch;
 
 pub use fault::fault_point;
 pub use hexadecimal::hexadecimal;
+pub use limits::{ContentLimits, Limit, LimitsError, configuration_directory};
 pub use lock::{Exclusive, LockError, Shared, is_still_at, open_shared};
 pub use marks::{MARKS_VARIABLE, mark, monotonic_nanoseconds};
 pub use name::{InvalidName, Name, names_in};

@@ -16,6 +16,8 @@ pub struct ImportOptions {
     pub history: History,
     /// Its name, if it gets one.
     pub name: Option<Reference>,
+    /// What the tar may take, unpacked.
+    pub unpacked_size: u64,
 }
 
 /// Makes an image of the root file system in `tar`, which may be packed with gzip or zstd and is kept so; one that is
@@ -28,7 +30,7 @@ pub fn import(store: &Store, tar: impl Read, options: &ImportOptions) -> Result<
     let mut whole = first.as_slice().chain(tar);
     let layer = match Compression::of_magic(&first) {
         Compression::None => ingest.layer(&mut whole, Compression::Gzip)?,
-        Compression::Gzip | Compression::Zstd => ingest.packed_layer(&mut whole)?,
+        Compression::Gzip | Compression::Zstd => ingest.packed_layer(&mut whole, options.unpacked_size)?,
     };
     let mut config = Configuration::empty(&options.platform);
     config.change(&options.changes);

@@ -43,13 +43,13 @@ pub use manifest::{
 };
 pub use oci_spec::image::ImageConfiguration;
 pub use platform::{InvalidPlatform, Platform};
-pub use pull::{LayerProgress, PullError, Silent, pull};
-pub use push::{PushError, Pushed, push};
+pub use pull::{LayerProgress, PullError, Silent, pull, pull_all};
+pub use push::{PushError, Pushed, push, push_index};
 pub use reference::{InvalidReference, Reference};
 pub use registries::{Registries, RegistriesError};
 pub use registry::RegistryError;
-pub use save::{ArchiveFormat, ImageToSave, SaveError, save, save_directory};
+pub use save::{ArchiveFormat, Content, ImageToSave, SaveError, save, save_directory};
 pub use store::{
-    Collected, Fault, FoundImage, Ingest, IngestError, Listed, LookupError, Problem, Store, StoreError,
-    Untagged, Verified,
+    Collected, Fault, FoundImage, Garbage, Ingest, IngestError, Listed, LookupError, Problem, Store,
+    StoreError, Untagged, Verified,
 };

@@ -35,6 +35,8 @@ pub struct LoadOptions {
     pub platform: Platform,
     /// The name to give to the image, in place of those in the archive. It must then have one image.
     pub name: Option<Reference>,
+    /// What an archive's content may take, unpacked: a bound for decompression bombs.
+    pub archive_size: u64,
 }
 
 /// An image that was loaded.
@@ -71,6 +73,12 @@ pub enum LoadError {
     TooLarge {
         /// What.
         what: &'static str,
+        /// How much is acceptable.
+        limit: u64,
+    },
+    /// It unpacks to more than it may.
+    #[error("the image archive unpacks to more than {limit} bytes")]
+    Unpacked {
         /// How much is acceptable.
         limit: u64,
     },
@@ -130,6 +138,7 @@ impl LoadError {
             Self::Platform { available, .. } => {
                 available.first().map(|platform| format!("ask for another platform, such as `{platform}`"))
             }
+            Self::Unpacked { .. } => Some(home::Limit::ArchiveSize.hint()),
             Self::OneName { .. } => Some("load the images under their own names".to_owned()),
             Self::Store(error) => error.hint(),
             _ => None,
@@ -169,7 +178,7 @@ pub fn load_path(store: &Store, path: &Path, options: &LoadOptions) -> Result<Ve
 pub fn load(store: &Store, archive: impl Read, options: &LoadOptions) -> Result<Vec<Loaded>, LoadError> {
     adding(store, |ingest| {
         let mut input = decompressed(archive)?;
-        let files = Archive::read(&mut input, store, ingest)?;
+        let files = Archive::read(&mut input, store, ingest, options.archive_size)?;
         let images = if files.has("index.json") {
             layout::images(&files, ingest, options)?
         } else if files.has("manifest.json") {

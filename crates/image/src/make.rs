@@ -22,8 +22,6 @@ use crate::store::{BlobWriter, Ingest, IngestError};
 use crate::{Configuration, Digest, Image, Reference, StoreError};
 use gzip::GzipWriter;
 
-/// The most bytes that a packed layer may unpack to: a bound for decompression bombs, 256 GiB.
-const MAX_LAYER: u64 = 256 << 30;
 const ZSTD_LEVEL: i32 = 3;
 const BUFFER: usize = 256 << 10;
 /// Of a tar.
@@ -51,8 +49,11 @@ pub enum MakeError {
         packer: Option<&'static str>,
     },
     /// What was to become a layer unpacks to more than any honest one.
-    #[error("the layer unpacks to more than {MAX_LAYER} bytes")]
-    TooLarge,
+    #[error("the layer unpacks to more than {limit} bytes")]
+    TooLarge {
+        /// How much is acceptable.
+        limit: u64,
+    },
     /// The configuration and the layers do not fit.
     #[error("cannot make an image of this configuration")]
     Configuration(#[source] DocumentError),
@@ -68,6 +69,7 @@ impl MakeError {
             Self::NotATar { packer: Some(packer) } => {
                 Some(format!("unpack it on the way: {packer} -dc FILE | microagent import - NAME"))
             }
+            Self::TooLarge { .. } => Some(home::Limit::UnpackedSize.hint()),
             Self::Store(error) | Self::Ingest(IngestError::Store(error)) => error.hint(),
             _ => None,
         }
@@ -99,7 +101,8 @@ impl Ingest {
     }
 
     /// Makes a layer of a tar that is packed already, or not at all, as its first bytes tell; the blob is what came.
-    pub fn packed_layer(&self, packed: &mut dyn Read) -> Result<NewLayer, MakeError> {
+    /// It may unpack to `limit` bytes.
+    pub fn packed_layer(&self, packed: &mut dyn Read, limit: u64) -> Result<NewLayer, MakeError> {
         let mut first = Vec::new();
         packed.take(4).read_to_end(&mut first).map_err(IngestError::Read)?;
         let packing = Compression::of_magic(&first);
@@ -108,7 +111,7 @@ impl Ingest {
             return self.layer(&mut whole, packing);
         }
         let mut copied = Copied { input: &mut whole, writer: self.writer()?, failed: None };
-        let unpacked = diff_id(&mut copied, packing);
+        let unpacked = diff_id(&mut copied, packing, limit);
         // What failed to be written is no fault of what is read.
         if let Some(failed) = copied.failed.take() {
             return Err(failed.into());
@@ -175,7 +178,7 @@ fn fill<W: Write>(tar: &mut dyn Read, mut packer: W, path: &std::path::Path) -> 
 }
 
 /// The digest of what `packed` unpacks to; all of `packed` is read.
-fn diff_id(packed: &mut dyn Read, packing: Compression) -> Result<Digest, MakeError> {
+fn diff_id(packed: &mut dyn Read, packing: Compression, limit: u64) -> Result<Digest, MakeError> {
     let mut buffered = BufReader::with_capacity(BUFFER, packed);
     let digest = {
         let unpacked: Box<dyn Read + '_> = match packing {
@@ -186,10 +189,10 @@ fn diff_id(packed: &mut dyn Read, packing: Compression) -> Result<Digest, MakeEr
                 Box::new(zstd.map_err(IngestError::Read)?)
             }
         };
-        let mut hashed = Hashed::new(unpacked.take(MAX_LAYER + 1));
+        let mut hashed = Hashed::new(unpacked.take(limit.saturating_add(1)));
         io::copy(&mut hashed, &mut io::sink()).map_err(IngestError::Read)?;
-        if hashed.size > MAX_LAYER {
-            return Err(MakeError::TooLarge);
+        if hashed.size > limit {
+            return Err(MakeError::TooLarge { limit });
         }
         hashed.digest()?
     };
@@ -312,7 +315,7 @@ mod tests {
                 (layer.descriptor.digest, layer.descriptor.size)
             );
             assert_eq!(Compression::of_magic(&blob), packing);
-            assert_eq!(ingest.packed_layer(&mut blob.as_slice()).unwrap(), layer);
+            assert_eq!(ingest.packed_layer(&mut blob.as_slice(), 1 << 20).unwrap(), layer);
         }
     }
 
@@ -324,7 +327,7 @@ mod tests {
         let path = store.blob_path(&layer.descriptor.digest);
         let blob = std::fs::read(&path).unwrap();
         std::fs::remove_file(path).unwrap();
-        let error = ingest.packed_layer(&mut &blob[..blob.len() - 3]).unwrap_err();
+        let error = ingest.packed_layer(&mut &blob[..blob.len() - 3], 1 << 20).unwrap_err();
         assert!(matches!(error, MakeError::Ingest(IngestError::Read(_))), "{error}");
         for part in ["ingest", "blobs/sha256"] {
             assert_eq!(std::fs::read_dir(directory.path().join(part)).unwrap().count(), 0, "{part}");
@@ -344,7 +347,10 @@ mod tests {
                 assert_eq!(error.hint().is_some(), bad.starts_with(b"\xfd"));
             }
             let packed = zstd::encode_all(bad, 1).unwrap();
-            assert!(matches!(ingest.packed_layer(&mut packed.as_slice()), Err(MakeError::NotATar { .. })));
+            assert!(matches!(
+                ingest.packed_layer(&mut packed.as_slice(), 1 << 20),
+                Err(MakeError::NotATar { .. })
+            ));
         }
         let empty = vec![0; 1024];
         assert!(ingest.layer(&mut empty.as_slice(), Compression::None).is_ok());

@@ -44,6 +44,9 @@ pub enum DocumentError {
     /// Indexes lead to indexes, and not to a manifest.
     #[error("indexes lead to indexes again and again")]
     Indexes,
+    /// There are more platforms than any honest image has.
+    #[error("the index names more platforms than are supported")]
+    Platforms,
     /// There are more layers than any honest image has.
     #[error("the image has {0} layers, and {MAX_LAYERS} are the most that are supported")]
     Layers(usize),
@@ -143,6 +146,11 @@ impl Descriptor {
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self { media_type: media_type.to_owned(), digest, size, platform: None, annotations: BTreeMap::new() }
     }
+
+    /// Whether it is for Linux, as far as it says. Attestations are for `unknown`.
+    pub(crate) fn is_for_linux(&self) -> bool {
+        self.platform.as_ref().is_none_or(|platform| platform.os == "linux")
+    }
 }
 
 impl Document {
@@ -227,11 +235,24 @@ impl Manifest {
     }
 }
 
+/// An index of the same image for several platforms, with its media type: Docker's, if all manifests are Docker's. The same
+/// manifests give the same bytes.
+pub(crate) fn index_of(mut manifests: Vec<Descriptor>) -> (&'static str, Vec<u8>) {
+    manifests.sort_by(|one, other| (&one.platform, one.digest).cmp(&(&other.platform, other.digest)));
+    let is_docker = manifests.iter().all(|manifest| manifest.media_type == DOCKER_MANIFEST);
+    let media_type = if is_docker { DOCKER_LIST } else { OCI_INDEX };
+    (media_type, index_bytes(media_type, &manifests))
+}
+
 /// An index in OCI's form.
 pub(crate) fn index_to_bytes(manifests: &[Descriptor]) -> Vec<u8> {
+    index_bytes(OCI_INDEX, manifests)
+}
+
+fn index_bytes(media_type: &str, manifests: &[Descriptor]) -> Vec<u8> {
     written(&Written {
         schema_version: 2,
-        media_type: OCI_INDEX,
+        media_type,
         config: None,
         layers: None,
         manifests: Some(manifests),

@@ -20,18 +20,32 @@ use crate::manifest::{self, Descriptor, Document, DocumentError, MAX_DOCUMENT, M
 use crate::registries::Registries;
 use crate::registry::{Access, RegistryError, Repository, blocking};
 use crate::store::{BlobWriter, Claim, Ingest};
-use crate::{Digest, Image, LoginError, Platform, Reference, Store, StoreError};
+use crate::{Digest, Image, Layer, LoginError, Platform, Reference, Store, StoreError};
 
+/// How many platforms one image may be for; those with the most have some ten.
+const MAX_PLATFORMS: usize = 64;
 /// How many indexes may lead to a manifest: some tools put one into another.
 const MAX_INDEXES: u32 = 3;
 /// How often it is looked whether somebody else has fetched a blob.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Who is told how far each layer is.
+///
+/// The last two are said by pulls only; who makes something of layers can begin before all of them are there.
 pub trait LayerProgress: Sync {
     /// `so_far` of the `total` bytes of `layer` are done. Said once of every layer when the image is
     /// known, lowest first, and then whenever bytes move.
     fn layer(&self, layer: &Digest, so_far: u64, total: u64);
+
+    /// The image has these layers, lowest first, of which some may not be there yet.
+    fn known(&self, layers: &[Layer]) {
+        let _ = layers;
+    }
+
+    /// The blob of `layer` is in the store, verified.
+    fn arrived(&self, layer: &Digest) {
+        let _ = layer;
+    }
 }
 
 /// Tells nobody.
@@ -106,20 +120,28 @@ pub async fn pull(
     registries: &Registries,
     progress: &dyn LayerProgress,
 ) -> Result<Image, PullError> {
-    if registries.require_digest && reference.digest().is_none() {
-        return Err(PullError::NoDigest { reference: Box::new(reference.clone()) });
-    }
-    let ingest = blocking({
-        let store = store.clone();
-        move || store.add()
-    });
-    let ingest = ingest.await.map_err(storing(reference))?;
-    let places = places(registries, reference).map_err(failing(reference))?;
-    let pull = Pull { reference, store, places, ingest, progress };
+    let pull = Pull::begin(store, reference, registries, progress).await?;
     let (bytes, manifest) = pull.resolve(platform).await?;
-    let config = pull.config(&manifest, platform).await?;
+    let config = pull.config(&manifest, Some(platform)).await?;
     pull.layers(&manifest).await?;
     pull.name(&bytes, &manifest, &config)
+}
+
+/// Pulls the image `reference` for every Linux platform that there is. They get their name together, when all are there.
+pub async fn pull_all(
+    store: &Store,
+    reference: &Reference,
+    registries: &Registries,
+    progress: &dyn LayerProgress,
+) -> Result<Vec<Image>, PullError> {
+    let pull = Pull::begin(store, reference, registries, progress).await?;
+    let mut whole = Vec::new();
+    for (bytes, manifest, platform) in pull.resolve_all().await? {
+        let config = pull.config(&manifest, platform.as_ref()).await?;
+        pull.layers(&manifest).await?;
+        whole.push((bytes, manifest, config));
+    }
+    whole.iter().map(|(bytes, manifest, config)| pull.name(bytes, manifest, config)).collect()
 }
 
 /// Where to ask: mirrors, and then the registry itself.
@@ -143,7 +165,57 @@ struct Pull<'a> {
     progress: &'a dyn LayerProgress,
 }
 
-impl Pull<'_> {
+/// A manifest as sent and as read, and the platform that an index says it is for.
+type Resolved = (Vec<u8>, Manifest, Option<Platform>);
+
+impl<'a> Pull<'a> {
+    async fn begin(
+        store: &'a Store,
+        reference: &'a Reference,
+        registries: &'a Registries,
+        progress: &'a dyn LayerProgress,
+    ) -> Result<Self, PullError> {
+        if registries.require_digest && reference.digest().is_none() {
+            return Err(PullError::NoDigest { reference: Box::new(reference.clone()) });
+        }
+        let ingest = blocking({
+            let store = store.clone();
+            move || store.add()
+        });
+        let ingest = ingest.await.map_err(storing(reference))?;
+        let places = places(registries, reference).map_err(failing(reference))?;
+        Ok(Self { reference, store, places, ingest, progress })
+    }
+
+    /// The manifests for all platforms.
+    async fn resolve_all(&self) -> Result<Vec<Resolved>, PullError> {
+        let first = self.document(self.reference.digest().as_ref(), MAX_DOCUMENT).await?;
+        let mut pending = vec![(first, None, 0)];
+        let mut found: Vec<Resolved> = Vec::new();
+        while let Some((bytes, platform, depth)) = pending.pop() {
+            match Document::parse(&bytes).map_err(self.unsupported())? {
+                Document::Manifest(manifest) => {
+                    manifest.check().map_err(self.unsupported())?;
+                    found.push((bytes, manifest, platform));
+                }
+                Document::Index(_) if depth == MAX_INDEXES => {
+                    return Err(self.unsupported()(DocumentError::Indexes));
+                }
+                Document::Index(entries) => {
+                    let entries = entries.into_iter().filter(Descriptor::is_for_linux);
+                    for entry in entries.take(MAX_PLATFORMS) {
+                        let bytes = self.document(Some(&entry.digest), entry.size).await?;
+                        pending.push((bytes, entry.platform, depth + 1));
+                    }
+                }
+            }
+            if found.len() + pending.len() > MAX_PLATFORMS {
+                return Err(self.unsupported()(DocumentError::Platforms));
+            }
+        }
+        Ok(found)
+    }
+
     /// The manifest for `platform`, as sent and as read.
     async fn resolve(&self, platform: &Platform) -> Result<(Vec<u8>, Manifest), PullError> {
         let mut bytes = self.document(self.reference.digest().as_ref(), MAX_DOCUMENT).await?;
@@ -190,7 +262,7 @@ impl Pull<'_> {
     async fn config(
         &self,
         manifest: &Manifest,
-        platform: &Platform,
+        platform: Option<&Platform>,
     ) -> Result<ImageConfiguration, PullError> {
         let config = &manifest.config;
         self.places[0].check_document_size(config.size).map_err(failing(self.reference))?;
@@ -198,16 +270,31 @@ impl Pull<'_> {
         self.blob(config, &|_| ()).await?;
         let bytes = self.store.read_document(&config.digest).map_err(storing(self.reference))?;
         let config = manifest::parse_config(&bytes).map_err(self.unsupported())?;
-        manifest::diff_ids(&config, manifest.layers.len()).map_err(self.unsupported())?;
+        let diff_ids = manifest::diff_ids(&config, manifest.layers.len()).map_err(self.unsupported())?;
         let found = manifest::platform_of(&config);
-        if found.matches(platform) {
+        let Some(platform) = platform.filter(|platform| !found.matches(platform)) else {
+            self.progress.known(&self.known(manifest, &diff_ids)?);
             return Ok(config);
-        }
+        };
         Err(PullError::Platform {
             reference: Box::new(self.reference.clone()),
             wanted: platform.clone(),
             available: vec![found],
         })
+    }
+
+    fn known(&self, manifest: &Manifest, diff_ids: &[Digest]) -> Result<Vec<Layer>, PullError> {
+        let layers = manifest.layers.iter().zip(diff_ids);
+        let layer = |(layer, diff_id): (&Descriptor, &Digest)| {
+            Ok(Layer {
+                digest: layer.digest,
+                diff_id: *diff_id,
+                size: layer.size,
+                compression: manifest::compression(layer).map_err(self.unsupported())?,
+                path: self.store.blob_path(&layer.digest),
+            })
+        };
+        layers.map(layer).collect()
     }
 
     async fn layers(&self, manifest: &Manifest) -> Result<(), PullError> {
@@ -226,6 +313,7 @@ impl Pull<'_> {
         let worker = || async {
             while let Some(layer) = next() {
                 self.blob(layer, &|so_far| self.progress.layer(&layer.digest, so_far, layer.size)).await?;
+                self.progress.arrived(&layer.digest);
             }
             Ok(())
         };

@@ -6,13 +6,16 @@
 //!
 //! Only what the registry lacks is sent, three blobs at a time. Blobs are read again before they are sent, so that a damaged
 //! one is told here and not by the registry. The tag comes last: a push that breaks off changes nothing that can be pulled,
-//! and the next one goes on where whole blobs end.
+//! and the next one goes on where whole blobs end. For several platforms, the images come first, each under its digest alone,
+//! and then an index of them under the tag.
 
+use std::ops::AddAssign;
 use std::sync::{Mutex, PoisonError};
 
-use crate::manifest::{Descriptor, Document, DocumentError, Manifest};
+use crate::manifest::{Descriptor, Document, DocumentError, Manifest, index_of};
 use crate::registries::Registries;
 use crate::registry::{Access, Delivered, RegistryError, Repository, blocking};
+use crate::store::Ingest;
 use crate::{Digest, Image, LayerProgress, Reference, Store, StoreError};
 
 /// What a push did.
@@ -76,36 +79,62 @@ pub async fn push(
     registries: &Registries,
     progress: &dyn LayerProgress,
 ) -> Result<Pushed, PushError> {
-    let Some(tag) = reference.tag() else {
-        return Err(PushError::NoTag { reference: Box::new(reference.clone()) });
-    };
-    // Nothing is removed from the store meanwhile.
-    let keep = blocking({
-        let store = store.clone();
-        move || store.add()
-    });
-    let _kept = keep.await?;
-    let (bytes, manifest) = read(store, &image.manifest_digest)?;
-    let sources = neighbours(store, reference)?;
-    let names: Vec<String> = sources.iter().map(|source| source.repository.clone()).collect();
-    let failed = |error| failed(reference, error);
-    let endpoint = registries.endpoint(reference.registry());
-    let repository =
-        Repository::new(registries, endpoint, reference.repository(), Access::Push).map_err(failed)?;
-    let repository = repository.reading(names);
-    let push = Push { store, repository, sources, progress };
-    let pushed = push.blobs(&manifest).await.map_err(failed)?;
-    push.repository.put_manifest(tag, &manifest.media_type, &bytes).await.map_err(failed)?;
-    Ok(pushed)
+    let tag = tag(reference)?;
+    let _kept = keep(store).await?;
+    let push = Push::new(store, reference, registries, progress)?;
+    push.image(&image.manifest_digest, Some(tag)).await.map(|(_, pushed)| pushed)
 }
 
-fn failed(reference: &Reference, error: RegistryError) -> PushError {
-    match error {
+/// Pushes `images`, which are the same for several platforms, to `reference`, with an index of them that has the tag. Tells
+/// the index's digest. The same images always give the same index.
+pub async fn push_index(
+    store: &Store,
+    images: &[Image],
+    reference: &Reference,
+    registries: &Registries,
+    progress: &dyn LayerProgress,
+) -> Result<(Digest, Pushed), PushError> {
+    let tag = tag(reference)?;
+    let _kept = keep(store).await?;
+    let push = Push::new(store, reference, registries, progress)?;
+    let (mut entries, mut all) = (Vec::new(), Pushed::default());
+    for image in images {
+        let (manifest, pushed) = push.image(&image.manifest_digest, None).await?;
+        entries.push(Descriptor { platform: Some(image.platform()), ..manifest });
+        all += pushed;
+    }
+    let (media_type, bytes) = index_of(entries);
+    push.repository.put_manifest(tag, media_type, &bytes).await.map_err(failed(reference))?;
+    Ok((Digest::of(&bytes), all))
+}
+
+fn tag(reference: &Reference) -> Result<&str, PushError> {
+    reference.tag().ok_or_else(|| PushError::NoTag { reference: Box::new(reference.clone()) })
+}
+
+/// Nothing is removed from the store meanwhile.
+async fn keep(store: &Store) -> Result<Ingest, StoreError> {
+    let store = store.clone();
+    blocking(move || store.add()).await
+}
+
+fn failed(reference: &Reference) -> impl Fn(RegistryError) -> PushError + use<> {
+    let reference = reference.clone();
+    move |error| match error {
         RegistryError::Unauthorized { .. } => {
             PushError::Unauthorized { reference: Box::new(reference.clone()), source: error }
         }
         RegistryError::Store(source) => PushError::Store(source),
         error => PushError::Registry(error),
+    }
+}
+
+impl AddAssign for Pushed {
+    fn add_assign(&mut self, more: Self) {
+        self.sent += more.sent;
+        self.mounted += more.mounted;
+        self.present += more.present;
+        self.bytes += more.bytes;
     }
 }
 
@@ -153,12 +182,38 @@ fn neighbours(store: &Store, target: &Reference) -> Result<Vec<Neighbour>, Store
 
 struct Push<'a> {
     store: &'a Store,
+    reference: &'a Reference,
     repository: Repository<'a>,
     sources: Vec<Neighbour>,
     progress: &'a dyn LayerProgress,
 }
 
-impl Push<'_> {
+impl<'a> Push<'a> {
+    /// Prepares a push; nothing is sent yet.
+    fn new(
+        store: &'a Store,
+        reference: &'a Reference,
+        registries: &'a Registries,
+        progress: &'a dyn LayerProgress,
+    ) -> Result<Self, PushError> {
+        let sources = neighbours(store, reference)?;
+        let names: Vec<String> = sources.iter().map(|source| source.repository.clone()).collect();
+        let endpoint = registries.endpoint(reference.registry());
+        let repository = Repository::new(registries, endpoint, reference.repository(), Access::Push);
+        let repository = repository.map_err(failed(reference))?.reading(names);
+        Ok(Self { store, reference, repository, sources, progress })
+    }
+
+    /// Pushes the image with this manifest, under `tag` or under its digest alone.
+    async fn image(&self, digest: &Digest, tag: Option<&str>) -> Result<(Descriptor, Pushed), PushError> {
+        let (bytes, manifest) = read(self.store, digest)?;
+        let failed = failed(self.reference);
+        let pushed = self.blobs(&manifest).await.map_err(&failed)?;
+        let name = tag.map_or_else(|| digest.to_string(), str::to_owned);
+        self.repository.put_manifest(&name, &manifest.media_type, &bytes).await.map_err(&failed)?;
+        Ok((Descriptor::new(&manifest.media_type, *digest, bytes.len() as u64), pushed))
+    }
+
     async fn blobs(&self, manifest: &Manifest) -> Result<Pushed, RegistryError> {
         let mut distinct: Vec<&Descriptor> = Vec::new();
         for blob in manifest.layers.iter().chain([&manifest.config]) {

@@ -148,11 +148,9 @@ pub enum RegistriesError {
 impl Registries {
     /// What the user's configuration says.
     pub fn from_environment() -> Result<Self, RegistriesError> {
-        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
         let logins = Logins::from_environment();
-        match base {
-            Some(base) => Self::in_directory(&base.join("microagent"), logins),
+        match home::configuration_directory() {
+            Some(directory) => Self::in_directory(&directory, logins),
             None => Ok(Self::plain(logins)),
         }
     }

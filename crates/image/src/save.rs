@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::manifest::{Descriptor, Document, DocumentError, Manifest, index_to_bytes};
+use crate::manifest::{Descriptor, Document, DocumentError, Manifest, index_of, index_to_bytes};
 use crate::store::{FULL_NAME, REF_NAME};
-use crate::{Digest, Image, Reference, Store, StoreError};
+use crate::{Digest, Image, Platform, Reference, Store, StoreError};
 
 const BUFFER: usize = 256 << 10;
 
@@ -33,11 +33,21 @@ pub enum ArchiveFormat {
     Oci,
 }
 
+/// What is saved under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// An image.
+    Image(Box<Image>),
+    /// The same image for several platforms, with an index of them. Of a Docker archive's own part it is the one for this
+    /// host, else the first.
+    Index(Vec<Image>),
+}
+
 /// An image to save.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageToSave {
     /// The image.
-    pub image: Image,
+    pub content: Content,
     /// The names that it gets in the archive.
     pub names: Vec<Reference>,
 }
@@ -130,21 +140,23 @@ fn write(
     // Nothing is removed from the store meanwhile.
     let _adding = store.add()?;
     let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
+    let mut indexes: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
     let (mut entries, mut archived) = (Vec::new(), Vec::new());
-    for ImageToSave { image, names } in images {
-        let (manifest, size) = read(store, &image.manifest_digest)?;
-        let all = manifest.layers.iter().chain([&manifest.config]).map(|blob| (blob.digest, blob.size));
-        blobs.extend(all.chain([(image.manifest_digest, size)]));
-        let entry = Descriptor {
-            platform: Some(image.platform()),
-            ..Descriptor::new(&manifest.media_type, image.manifest_digest, size)
+    for ImageToSave { content, names } in images {
+        let entry = match content {
+            Content::Image(image) => add(store, image, &mut blobs)?,
+            Content::Index(images) => {
+                let parts = images.iter().map(|image| add(store, image, &mut blobs));
+                let (media_type, bytes) = index_of(parts.collect::<Result<_, _>>()?);
+                let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+                indexes.insert(digest, bytes);
+                Descriptor::new(media_type, digest, size)
+            }
         };
         entries.extend(named(&entry, names));
-        archived.push(ArchivedImage {
-            config: place(&manifest.config.digest),
-            repo_tags: names.iter().filter(|name| name.tag().is_some()).map(tagged).collect(),
-            layers: manifest.layers.iter().map(|layer| place(&layer.digest)).collect(),
-        });
+        if let Some(image) = content.for_docker() {
+            archived.push(ArchivedImage::new(store, image, names)?);
+        }
     }
     let total: u64 = blobs.values().sum();
     let mut done = 0;
@@ -157,12 +169,50 @@ fn write(
         blob.end()?;
         done += size;
     }
+    for (digest, bytes) in indexes {
+        target.file(&place(&digest), bytes.len() as u64, &mut bytes.as_slice())?;
+    }
     let mut small = |name: &str, content: &[u8]| target.file(name, content.len() as u64, &mut &*content);
     small("index.json", &index_to_bytes(&entries))?;
     if format == ArchiveFormat::Docker {
         small("manifest.json", &serde_json::to_vec(&archived).expect("names and paths are plain data"))?;
     }
     small("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
+}
+
+/// Adds the blobs of an image, and describes its manifest.
+fn add(store: &Store, image: &Image, blobs: &mut BTreeMap<Digest, u64>) -> Result<Descriptor, StoreError> {
+    let (manifest, size) = read(store, &image.manifest_digest)?;
+    let all = manifest.layers.iter().chain([&manifest.config]).map(|blob| (blob.digest, blob.size));
+    blobs.extend(all.chain([(image.manifest_digest, size)]));
+    Ok(Descriptor {
+        platform: Some(image.platform()),
+        ..Descriptor::new(&manifest.media_type, image.manifest_digest, size)
+    })
+}
+
+impl Content {
+    /// The image that Docker's own part of an archive has.
+    fn for_docker(&self) -> Option<&Image> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Index(images) => {
+                let host = Platform::of_host();
+                images.iter().find(|image| image.platform().matches(&host)).or(images.first())
+            }
+        }
+    }
+}
+
+impl ArchivedImage {
+    fn new(store: &Store, image: &Image, names: &[Reference]) -> Result<Self, StoreError> {
+        let (manifest, _) = read(store, &image.manifest_digest)?;
+        Ok(Self {
+            config: place(&manifest.config.digest),
+            repo_tags: names.iter().filter(|name| name.tag().is_some()).map(tagged).collect(),
+            layers: manifest.layers.iter().map(|layer| place(&layer.digest)).collect(),
+        })
+    }
 }
 
 fn read(store: &Store, digest: &Digest) -> Result<(Manifest, u64), StoreError> {

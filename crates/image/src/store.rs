@@ -21,7 +21,7 @@ mod ingest;
 mod lookup;
 mod verify;
 
-pub use collect::Collected;
+pub use collect::{Collected, Garbage};
 pub(crate) use index::{FULL_NAME, REF_NAME};
 pub use index::{Listed, Untagged};
 pub(crate) use ingest::{BlobWriter, Claim};

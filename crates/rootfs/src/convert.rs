@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use erofs::{Content, Extent, Inode, WriteError, Writer};
+use home::{ContentLimits, Limit};
 
 use crate::chain::hex;
 use crate::layer::archive::{Archive, Entry, EntryKind};
@@ -20,15 +21,14 @@ use crate::merge::{EntryError, Merge, Place, printable};
 /// Buffers that the reading thread may be ahead.
 const AHEAD: usize = 8;
 
-/// What a conversion may take. The defaults are far beyond what images have, and bound what a hostile one can
-/// cost: disk by the first, memory to some 2 GB by the others.
+/// What a conversion may take: [`ContentLimits`], and what nobody has to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the image, holes included, and likewise bytes of all archives together: 256 GiB.
+    /// Bytes of the image, holes included, and likewise bytes of all archives together.
     pub max_image_bytes: u64,
-    /// Entries of all layers, directories that are made for them included: 4,000,000.
+    /// Entries of all layers, directories that are made for them included.
     pub max_entries: u64,
-    /// Bytes of names, link targets and extended attributes of all layers: 512 MiB.
+    /// Bytes of names, link targets and extended attributes of all layers.
     pub max_metadata_bytes: u64,
     /// Bytes of the extension headers of one entry: 1 MiB.
     pub max_header_bytes: usize,
@@ -57,15 +57,40 @@ pub enum ConvertError {
     /// The image could not be written.
     #[error("failed to make the root file system")]
     Write(#[from] WriteError),
+    /// Not all layers came.
+    #[error("only {came} of {expected} layers came")]
+    Incomplete {
+        /// How many came.
+        came: usize,
+        /// How many the image has.
+        expected: usize,
+    },
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        ContentLimits::default().into()
+    }
+}
+
+impl From<ContentLimits> for Limits {
+    fn from(limits: ContentLimits) -> Self {
         Self {
-            max_image_bytes: 256 << 30,
-            max_entries: 4_000_000,
-            max_metadata_bytes: 512 << 20,
+            max_image_bytes: limits.unpacked_size,
+            max_entries: limits.files,
+            max_metadata_bytes: limits.names_size,
             max_header_bytes: 1 << 20,
+        }
+    }
+}
+
+impl ConvertError {
+    /// The limit that was passed, if that is why.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Layer { source, .. } => source.limit(),
+            Self::Write(WriteError::TooLarge { .. }) => Some(Limit::UnpackedSize),
+            Self::Write(_) | Self::Incomplete { .. } => None,
         }
     }
 }
@@ -80,6 +105,21 @@ pub fn convert(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
+    let layers = Layers { expected: layers.len(), arriving: layers.iter().cloned() };
+    read_and_write(layers, Meaning::Layer, output, limits, progress)
+}
+
+/// The same for `expected` layers, lowest first, that come one after the other: each is merged when it is there.
+///
+/// If `arriving` ends before all of them came, the image is [`Incomplete`](ConvertError::Incomplete).
+pub fn convert_arriving(
+    arriving: Receiver<LayerBlob>,
+    expected: usize,
+    output: &File,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Converted, ConvertError> {
+    let layers = Layers { expected, arriving: arriving.into_iter().take(expected) };
     read_and_write(layers, Meaning::Layer, output, limits, progress)
 }
 
@@ -94,9 +134,11 @@ pub fn convert_archive(
 ) -> Result<Converted, LayerError> {
     let ArchiveFile { path, digest, size } = archive.clone();
     let blob = LayerBlob { path, digest, diff_id: [0; 32], size };
-    read_and_write(&[blob], Meaning::Plain, output, limits, progress).map_err(|error| match error {
+    let layers = Layers { expected: 1, arriving: std::iter::once(blob) };
+    read_and_write(layers, Meaning::Plain, output, limits, progress).map_err(|error| match error {
         ConvertError::Layer { source, .. } => source,
         ConvertError::Write(error) => LayerError::Write(error),
+        ConvertError::Incomplete { .. } => unreachable!("there is one, and it is here"),
     })
 }
 
@@ -120,8 +162,14 @@ enum Meaning {
     Plain,
 }
 
+/// Layers, lowest first.
+struct Layers<I> {
+    expected: usize,
+    arriving: I,
+}
+
 fn read_and_write(
-    layers: &[LayerBlob],
+    layers: Layers<impl Iterator<Item = LayerBlob> + Send>,
     meaning: Meaning,
     output: &File,
     limits: &Limits,
@@ -129,16 +177,17 @@ fn read_and_write(
 ) -> Result<Converted, ConvertError> {
     let (send, messages) = sync_channel(AHEAD);
     let (spare, reuse) = channel();
+    let Layers { expected, arriving } = layers;
     std::thread::scope(|scope| {
-        scope.spawn(move || inflate(layers, &send, &reuse));
+        scope.spawn(move || inflate(arriving, &send, &reuse));
         // Owned here, so that the reading thread ends when this fails.
         let feed = Feed { messages, spare, progress, received: 0, limit: limits.max_image_bytes };
-        write_image(layers, meaning, output, limits, feed)
+        write_image(expected, meaning, output, limits, feed)
     })
 }
 
 fn write_image(
-    layers: &[LayerBlob],
+    expected: usize,
     meaning: Meaning,
     output: &File,
     limits: &Limits,
@@ -146,12 +195,17 @@ fn write_image(
 ) -> Result<Converted, ConvertError> {
     let mut merge = Merge::new(limits);
     let mut writer = Writer::new(output, limits.max_image_bytes)?;
-    for layer in layers {
+    let mut came = 0;
+    while let Some((digest, diff_id)) = feed.next_layer() {
         merge.begin_layer();
         let archive = Archive::new(Stream::new(&mut feed), limits);
-        let diff_id = (meaning == Meaning::Layer).then_some(&layer.diff_id);
+        let diff_id = (meaning == Meaning::Layer).then_some(&diff_id);
         add_layer(archive, diff_id, &mut merge, &mut writer)
-            .map_err(|source| ConvertError::Layer { digest: hex(&layer.digest), source })?;
+            .map_err(|source| ConvertError::Layer { digest: hex(&digest), source })?;
+        came += 1;
+    }
+    if came != expected {
+        return Err(ConvertError::Incomplete { came, expected });
     }
     let written = writer.finish(&merge.into_tree())?;
     Ok(Converted { bytes: written.bytes, files: written.inodes })

@@ -16,6 +16,9 @@ pub(crate) mod stream;
 use std::io;
 use std::path::PathBuf;
 
+use erofs::WriteError;
+use home::Limit;
+
 use crate::merge::EntryError;
 
 /// A layer in a file, compressed with gzip, zstd or not at all, which its first bytes tell.
@@ -69,7 +72,7 @@ pub enum LayerError {
     Decompress(#[source] io::Error),
     /// What it was converted to could not be written.
     #[error("failed to write the file system")]
-    Write(#[source] erofs::WriteError),
+    Write(#[source] WriteError),
     /// The archive ends inside an entry.
     #[error("the archive is cut off")]
     Truncated,
@@ -77,7 +80,7 @@ pub enum LayerError {
     #[error("the archive is damaged: {0}")]
     Header(&'static str),
     /// The archives of the image are larger than the limit.
-    #[error("the layers are larger than {limit} bytes")]
+    #[error("the layers unpack to more than {limit} bytes")]
     TooLarge {
         /// The limit, of all layers together.
         limit: u64,
@@ -90,4 +93,20 @@ pub enum LayerError {
         /// What is wrong with it.
         source: EntryError,
     },
+}
+
+impl LayerError {
+    /// The limit that was passed, if that is why.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooLarge { .. } | Self::Write(WriteError::TooLarge { .. }) => Some(Limit::UnpackedSize),
+            Self::Entry { source, .. } => match source {
+                EntryError::TooManyEntries { .. } => Some(Limit::Files),
+                EntryError::TooMuchMetadata { .. } => Some(Limit::NamesSize),
+                EntryError::Write(WriteError::TooLarge { .. }) => Some(Limit::UnpackedSize),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }

@@ -7,6 +7,6 @@ mod layer;
 mod merge;
 
 pub use chain::chain_id;
-pub use convert::{ArchiveFile, ConvertError, Converted, Limits, convert, convert_archive};
+pub use convert::{ArchiveFile, ConvertError, Converted, Limits, convert, convert_archive, convert_arriving};
 pub use layer::{LayerBlob, LayerError};
 pub use merge::EntryError;

@@ -70,7 +70,8 @@ impl AttachError {
             Self::Image { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("attach it with :ro if you may only read it".to_owned())
             }
-            Self::Bundle(_) | Self::Image { .. } => None,
+            Self::Bundle(error) => error.hint(),
+            Self::Image { .. } => None,
         }
     }
 }

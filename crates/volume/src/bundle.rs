@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use home::{Exclusive, Home, LockError, Unfinished, hexadecimal, open_shared};
-use rootfs::{ArchiveFile, LayerError, Limits};
+use home::{ContentLimits, Exclusive, Home, LimitsError, LockError, Unfinished, hexadecimal, open_shared};
+use rootfs::{ArchiveFile, LayerError};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,19 @@ pub enum BundleError {
     /// The lock on its place failed.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// What it may take cannot be told.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+}
+
+impl BundleError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Archive { source, .. } => source.limit().map(home::Limit::hint),
+            _ => None,
+        }
+    }
 }
 
 /// The file system that the archive at `path` makes, made now if it is not there. `progress` hears how many bytes of
@@ -60,7 +73,8 @@ pub(crate) fn open_bundle(
         if !place.exists() {
             let new = Unfinished::new(home, &home.bundles())?;
             let mut report = |bytes| progress(bytes, archive.size);
-            rootfs::convert_archive(&archive, new.file(), &Limits::default(), &mut report)
+            let limits = ContentLimits::from_environment()?.into();
+            rootfs::convert_archive(&archive, new.file(), &limits, &mut report)
                 .map_err(|source| BundleError::Archive { path: path.to_owned(), source })?;
             new.place(&place)?;
         }

@@ -49,6 +49,7 @@ impl CreateError {
             Self::Keep(KeepError::Exists(name)) => {
                 Some(format!("choose another --name, or delete it: microagent delete {name}"))
             }
+            Self::Root { source, .. } => source.hint(),
             Self::Attach(error) => error.hint(),
             Self::Keep(KeepError::Disk(error)) => error.hint(),
             _ => None,

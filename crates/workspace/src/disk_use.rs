@@ -1,13 +1,13 @@
 //! What a state directory takes of the disk, by kind, and what of it nobody needs any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use home::{Home, Name};
-use image::{Platform, Store};
+use image::{Garbage, Platform, Store};
 use kernel::Kernels;
 use template::{Budget, Templates};
 use volume::{Volume, unneeded_bundles};
@@ -88,6 +88,8 @@ pub struct Unneeded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
+    /// In the image store, which has its own rules for removing.
+    Blob(PathBuf),
     Template,
     Workspace(Name),
     Volume(Name),
@@ -191,6 +193,7 @@ pub fn plan_prune(home: &Home, scope: PruneScope) -> Result<Vec<Unneeded>, DiskU
             });
         }
     }
+    plan.extend(unneeded_blobs(home)?);
     if scope.volumes {
         for volume in unneeded_volumes(home)? {
             let (name, allocated) = (volume.name().clone(), volume.allocated());
@@ -216,29 +219,56 @@ pub fn plan_prune(home: &Home, scope: PruneScope) -> Result<Vec<Unneeded>, DiskU
     Ok(plan)
 }
 
-/// Removes what `plan` holds; what is used by now stays. Tells how many bytes are free again.
-pub fn prune(home: &Home, plan: &[Unneeded]) -> Result<u64, DiskUseError> {
-    let mut freed = 0;
-    for unneeded in plan {
-        let removed = match &unneeded.place {
-            Place::File(path) if unneeded.kind == Kind::RootFileSystems => remove_root(home, path),
-            // Who has it open goes on; who needs it again makes it again.
-            Place::File(path) => std::fs::remove_file(path).is_ok(),
-            Place::Template => {
-                unneeded.name.parse().is_ok_and(|key| Templates::open(home).delete(&key).is_ok())
-            }
-            Place::Volume(name) => delete_volume(home, name).is_ok(),
-            Place::Workspace(name) => {
-                Workspace::find(home, name).and_then(|workspace| workspace.delete()).is_ok()
-            }
-        };
-        freed += if removed { unneeded.allocated } else { 0 };
-    }
-    if plan.iter().any(|unneeded| unneeded.place == Place::Template) {
+/// Blobs that no image refers to, and what pulls left that were killed.
+fn unneeded_blobs(home: &Home) -> Result<Vec<Unneeded>, DiskUseError> {
+    let mut garbage = Store::open(&home.images())?.garbage(&HashSet::new())?;
+    // A pull that was broken off goes on with the blobs that it has.
+    garbage.retain(|garbage| garbage.modified.elapsed().unwrap_or_default() >= RECENT);
+    garbage.sort_by(|one, other| one.path.cmp(&other.path));
+    let unneeded = |Garbage { digest, path, allocated, .. }| {
+        let file = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = digest.map_or_else(file, |digest| digest.to_string());
+        Unneeded { kind: Kind::Images, name: format!("blob {name}"), allocated, place: Place::Blob(path) }
+    };
+    Ok(garbage.into_iter().map(unneeded).collect())
+}
+
+/// Removes what `plan` holds, and tells what that was; what is used by now stays.
+pub fn prune(home: &Home, plan: Vec<Unneeded>) -> Result<Vec<Unneeded>, DiskUseError> {
+    let blobs = remove_blobs(home, &plan)?;
+    let removed = |unneeded: &Unneeded| match &unneeded.place {
+        Place::File(path) if unneeded.kind == Kind::RootFileSystems => remove_root(home, path),
+        // Who has it open goes on; who needs it again makes it again.
+        Place::File(path) => std::fs::remove_file(path).is_ok(),
+        Place::Blob(path) => blobs.contains(path),
+        Place::Template => unneeded.name.parse().is_ok_and(|key| Templates::open(home).delete(&key).is_ok()),
+        Place::Volume(name) => delete_volume(home, name).is_ok(),
+        Place::Workspace(name) => {
+            Workspace::find(home, name).and_then(|workspace| workspace.delete()).is_ok()
+        }
+    };
+    let has_templates = plan.iter().any(|unneeded| unneeded.place == Place::Template);
+    let removed = plan.into_iter().filter(removed).collect();
+    if has_templates {
         // What a maker that was killed left goes with the next look.
         Templates::open(home).trim(Budget::default())?;
     }
-    Ok(freed)
+    Ok(removed)
+}
+
+/// Removes those blobs of `plan` that still nothing refers to; none while some are being added.
+fn remove_blobs(home: &Home, plan: &[Unneeded]) -> Result<HashSet<PathBuf>, DiskUseError> {
+    let path = |unneeded: &Unneeded| match &unneeded.place {
+        Place::Blob(path) => Some(path.clone()),
+        _ => None,
+    };
+    let planned: HashSet<PathBuf> = plan.iter().filter_map(path).collect();
+    if planned.is_empty() {
+        return Ok(planned);
+    }
+    let store = Store::open(&home.images())?;
+    let removed = store.collect_where(|garbage| planned.contains(&garbage.path))?.unwrap_or_default();
+    Ok(removed.into_iter().map(|garbage| garbage.path).collect())
 }
 
 /// Much may have happened since the plan was made.
@@ -314,10 +344,39 @@ mod tests {
         file.set_modified(old).unwrap();
         let plan = plan_prune(&home, PruneScope::default()).unwrap();
         assert_eq!(plan.iter().map(|unneeded| unneeded.name.as_str()).collect::<Vec<_>>(), ["aa.erofs"]);
-        assert!(prune(&home, &plan).unwrap() >= 8192);
+        assert_eq!(prune(&home, plan.clone()).unwrap(), plan);
+        assert!(plan[0].allocated >= 8192);
         assert!(!home.rootfs().join("aa.erofs").exists() && home.rootfs().join("bb.erofs").exists());
         let all = disk_use(&home).unwrap();
         let sum: u64 = all.iter().map(|part| part.allocated).sum();
         assert_eq!(sum, allocated(home.root()));
+    }
+
+    #[test]
+    fn blobs_that_no_image_has_are_counted_and_go_unless_some_are_being_added() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(parent.path())).unwrap();
+        let store = Store::open(&home.images()).unwrap();
+        let old = std::time::SystemTime::now() - 2 * RECENT;
+        let digests = [b'a', b'b'].map(|byte| store.add().unwrap().put(&vec![byte; 100_000]).unwrap());
+        let set = |path: &Path| {
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+        };
+        set(&store.blob_path(&digests[0]));
+        let left = home.images().join("ingest/blob-left");
+        std::fs::write(&left, vec![1; 50_000]).unwrap();
+        set(&left);
+        let plan = plan_prune(&home, PruneScope::default()).unwrap();
+        let names: Vec<&str> = plan.iter().map(|unneeded| unneeded.name.as_str()).collect();
+        assert_eq!(names, [format!("blob {}", digests[0]), "blob blob-left".to_owned()]);
+        let reclaimable = disk_use(&home).unwrap()[0].reclaimable;
+        let adding = home::Shared::wait(&home.images().join("content.lock")).unwrap();
+        assert!(prune(&home, plan.clone()).unwrap().is_empty());
+        drop(adding);
+        let before = allocated(home.root());
+        let removed = prune(&home, plan).unwrap();
+        assert_eq!(removed.iter().map(|unneeded| unneeded.allocated).sum::<u64>(), reclaimable);
+        assert_eq!(before - allocated(home.root()), reclaimable);
+        assert!(store.blob_path(&digests[1]).exists() && !left.exists());
     }
 }

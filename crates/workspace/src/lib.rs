@@ -90,7 +90,7 @@ pub use plan::{Machine as MachineSettings, Network};
 pub use proto::Usage as GuestUsage;
 pub use record::{KeepError, WorkspaceRecord};
 pub use resize::ResizeError;
-pub use root::RootError;
+pub use root::{ArrivingRoot, RootError};
 pub use run::{
     Afterwards, Control, Finished, KeptWorkspace, PreparedRun, Ran, RunError, RunRequest, Spares, Step,
     TemplateUse, prepare,

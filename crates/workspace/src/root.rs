@@ -1,10 +1,15 @@
 //! The read-only root file system of an image: its layers as one EROFS, made once and kept by chain ID.
 
-use std::fs::File;
-use std::path::Path;
+mod arriving;
 
-use home::{Exclusive, Home, LockError, Unfinished, hexadecimal, is_still_at, open_shared};
-use image::{Image, Store};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+pub use arriving::ArrivingRoot;
+use home::{
+    ContentLimits, Exclusive, Home, LimitsError, LockError, Unfinished, hexadecimal, is_still_at, open_shared,
+};
+use image::{Digest, Image, Store};
 use rootfs::{ConvertError, LayerBlob, Limits};
 use rustix::fs::{FlockOperation, flock};
 
@@ -23,6 +28,20 @@ pub enum RootError {
     /// The lock on its place failed.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// What the image may take cannot be told.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+}
+
+impl RootError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Convert(error) => error.limit().map(home::Limit::hint),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// The root file system of `image`, made now if it is not there.
@@ -33,7 +52,7 @@ pub(crate) fn root_file_system(
     image: &Image,
     progress: &mut dyn FnMut(u64),
 ) -> Result<File, RootError> {
-    let path = home.rootfs().join(format!("{}.erofs", chain_id(image)));
+    let path = place(home, image.layers.iter().map(|layer| &layer.diff_id));
     if let Some(root) = open_shared(&path)? {
         return Ok(root);
     }
@@ -66,6 +85,12 @@ pub(crate) fn open_root(home: &Home, chain_id: &str) -> std::io::Result<Option<F
     open_shared(&home.rootfs().join(format!("{chain_id}.erofs")))
 }
 
+/// Where the root file system of layers with these diff IDs is, once it is made.
+fn place<'a>(home: &Home, diff_ids: impl Iterator<Item = &'a Digest>) -> PathBuf {
+    let diff_ids: Vec<_> = diff_ids.map(Digest::bytes).collect();
+    home.rootfs().join(format!("{}.erofs", hexadecimal(&rootfs::chain_id(&diff_ids))))
+}
+
 /// What identifies the root file system of `image`: its chain ID, in hexadecimal.
 pub(crate) fn chain_id(image: &Image) -> String {
     let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id.bytes()).collect();
@@ -87,7 +112,8 @@ fn make(home: &Home, image: &Image, path: &Path, progress: &mut dyn FnMut(u64)) 
     let _kept = Store::open(&home.images())?.add()?;
     let layers: Vec<_> = image.layers.iter().map(blob).collect();
     let new = Unfinished::new(home, &home.rootfs())?;
-    rootfs::convert(&layers, new.file(), &Limits::default(), progress)?;
+    let limits = ContentLimits::from_environment()?.into();
+    rootfs::convert(&layers, new.file(), &limits, progress)?;
     new.place(path)?;
     Ok(())
 }

@@ -240,6 +240,7 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Boot(error) => error.hint(),
+            Self::Root { source, .. } => source.hint(),
             Self::Attach(error) => error.hint(),
             Self::Publish(error) => error.hint(),
             Self::Keep(KeepError::Disk(error)) => error.hint(),

@@ -151,3 +151,87 @@ fn an_image_without_a_digest_is_not_pulled_where_one_is_required() {
     let error = call.outcome().error(1);
     assert!(error.contains("registries.yaml") && error.contains("unknown field"), "{error}");
 }
+
+#[test]
+fn what_was_pulled_for_this_host_is_ready_to_run() {
+    let world = World::own();
+    let registry = Registry::open();
+    let archive = world.path().join("layout");
+    layout(&world, "ready");
+    let name = registry.reference("greeting:1");
+    world.microagent(["load", "-i", archive.to_str().unwrap(), "--name", &name]).outcome().success();
+    world.microagent(["push", &name]).outcome().success();
+    let roots = || {
+        let entries = std::fs::read_dir(world.home().join("rootfs")).unwrap().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let forget = || {
+        world.microagent(["rmi", &name]).outcome().success();
+        std::fs::remove_dir_all(world.home().join("rootfs")).unwrap();
+    };
+    forget();
+    world.microagent(["pull", &name]).outcome().success();
+    let made = roots();
+    assert!(made.len() == 1 && made[0].contains(".erofs"), "{made:?}");
+    let written = || world.home().join("rootfs").join(&made[0]).metadata().unwrap().modified().unwrap();
+    let before = written();
+    assert_eq!(world.microagent(["run", &name]).outcome().success(), "ready\n");
+    assert_eq!(written(), before);
+
+    // What cannot be run is here all the same.
+    forget();
+    let settings = world.path().join("user/.config/microagent");
+    std::fs::create_dir_all(&settings).unwrap();
+    std::fs::write(settings.join("limits.yaml"), "files: 1").unwrap();
+    let pulled = world.microagent(["pull", "--json", &name]).outcome();
+    let talk = String::from_utf8(pulled.stderr.clone()).unwrap();
+    assert!(talk.contains("warning: cannot use image") && talk.contains("raise `files`"), "{talk}");
+    assert_eq!(parsed(&pulled.success())["image"], json!(name));
+    assert_eq!(roots(), Vec::<String>::new());
+    let error = world.microagent(["run", "--pull", "always", &name]).outcome().error(125);
+    assert!(error.contains("raise `files`"), "{error}");
+}
+
+#[test]
+fn an_image_for_several_platforms_goes_there_and_back_and_into_an_archive() {
+    let world = World::own();
+    let registry = Registry::open();
+    let name = registry.reference("many:1");
+    let tar = world.path().join("rootfs.tar");
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let file = world.path().join("platform");
+        std::fs::write(&file, platform).unwrap();
+        succeed(tool("tar", "tar").arg("-cf").arg(&tar).arg("-C").arg(world.path()).arg("platform"));
+        let tar = tar.to_str().unwrap();
+        world.microagent(["import", "--platform", platform, tar, &name]).outcome().success();
+    }
+    let both = json!(["linux/amd64", "linux/arm64"]);
+    let words = ["push", "--all-platforms", "--json", &name];
+    let pushed = parsed(&world.microagent(words).outcome().success());
+    assert_eq!((&pushed["platforms"], &pushed["sent"]), (&both, &json!(4)), "{pushed}");
+    let raw = tool("skopeo", "skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")])
+        .output()
+        .unwrap();
+    assert_eq!(parsed(&String::from_utf8(raw.stdout).unwrap())["manifests"].as_array().unwrap().len(), 2);
+    world.microagent(["rmi", &name]).outcome().success();
+
+    let words = ["pull", "--all-platforms", "--json", &name];
+    let pulled = parsed(&world.microagent(words).outcome().success());
+    let platforms: Vec<_> =
+        pulled.as_array().unwrap().iter().map(|image| image["platform"].clone()).collect();
+    assert_eq!(json!(platforms), both);
+    let archive = world.path().join("many.tar");
+    let archive = archive.to_str().unwrap();
+    let words = ["save", "--all-platforms", "--format", "oci-archive", "-o", archive, "--json", &name];
+    let saved = parsed(&world.microagent(words).outcome().success());
+    assert_eq!(saved["images"].as_array().unwrap().len(), 2, "{saved}");
+    world.microagent(["rmi", &name]).outcome().success();
+    let words = ["load", "-i", archive, "--platform", "linux/arm64"];
+    assert_eq!(world.microagent(words).outcome().success(), format!("{name}\n"));
+    let listed = world.microagent(["images"]).outcome().success();
+    assert!(listed.contains("linux/arm64"), "{listed}");
+    let error =
+        world.microagent(["push", "--all-platforms", "--platform", "linux/arm64", &name]).outcome().error(2);
+    assert!(error.contains("--all-platforms"), "{error}");
+}

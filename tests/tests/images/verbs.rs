@@ -96,7 +96,7 @@ fn a_saved_image_comes_back_and_podman_reads_it() {
     let archive = world.path().join("saved.tar");
     let path = archive.display().to_string();
     let saved = parsed(&world.microagent(["save", "--json", "-o", &path, "greeting:1"]).outcome().success());
-    assert_eq!(saved["images"], json!([{ "id": id, "names": ["greeting:1"] }]));
+    assert_eq!(saved["images"], json!([{ "id": id, "platform": "linux/amd64", "names": ["greeting:1"] }]));
     let piped = world.microagent(["save", "greeting:1"]).outcome();
     assert_eq!(piped.code(), 0);
     assert!(piped.stdout == std::fs::read(&archive).unwrap(), "a pipe gets the same bytes");
@@ -172,4 +172,37 @@ fn damage_is_found_and_what_is_damaged_is_not_hidden() {
     assert!(listed.contains("damaged"), "{listed}");
     world.microagent(["rmi", "greeting:1"]).outcome().success();
     world.microagent(["image", "verify"]).outcome().success();
+}
+
+#[test]
+fn what_passes_a_limit_is_told_with_where_to_raise_it() {
+    let (world, _) = with_image();
+    let archive = world.path().join("greeting.tar");
+    let archive = archive.to_str().unwrap();
+    world.microagent(["save", "-o", archive, "greeting:1"]).outcome().success();
+    let settings = world.path().join("user/.config/microagent");
+    std::fs::create_dir_all(&settings).unwrap();
+    let set = |text: &str| std::fs::write(settings.join("limits.yaml"), text).unwrap();
+    std::fs::remove_dir_all(world.home().join("rootfs")).unwrap();
+    for (text, key, image) in [
+        ("unpacked_size: 100k", "unpacked_size", "busybox"),
+        ("files: 2", "files", "greeting:1"),
+        ("names_size: 3", "names_size", "greeting:1"),
+    ] {
+        set(text);
+        let layer = inspected(&world, image)["layers"][0]["digest"].as_str().unwrap().to_owned();
+        for words in [["run", image].as_slice(), &["create", "--image", image]] {
+            let error = world.microagent(words).outcome().error(if words[0] == "run" { 125 } else { 1 });
+            assert!(error.contains(&format!("image `{image}")) && error.contains(&layer), "{error}");
+            assert!(error.contains(&format!("raise `{key}` in {}", settings.display())), "{error}");
+        }
+    }
+    set("archive_size: 1k");
+    let error = world.microagent(["load", "-i", archive]).outcome().error(1);
+    assert!(error.contains("more than 1024 bytes") && error.contains("raise `archive_size`"), "{error}");
+    set("archive_size: many");
+    let error = world.microagent(["load", "-i", archive]).outcome().error(1);
+    assert!(error.contains("limits.yaml") && error.contains("`many` is not a size"), "{error}");
+    set("files: 100");
+    world.microagent(["create", "--name", "fits", "--image", "greeting:1"]).outcome().success();
 }

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::progress::Reading;
-use crate::pull::open_store;
+use crate::pull::{limits, open_store};
 
 /// Make an image of a root file system
 ///
@@ -65,6 +65,7 @@ pub(crate) fn import(global: &Global, args: &ImportArgs) -> Result<Exit, Failure
             comment: args.message.clone(),
         },
         name: args.image.clone(),
+        unpacked_size: limits()?.unpacked_size,
     };
     let image = image::import(&store, tar, &options)
         .map_err(|error| Failure::new("import_failed", &error).hint(error.hint()))?;

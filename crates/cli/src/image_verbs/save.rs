@@ -5,10 +5,12 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use image::{ArchiveFormat, ImageToSave, Platform, SaveError, Store, save_directory};
+use image::{
+    ArchiveFormat, Content, Image, ImageToSave, Platform, Reference, SaveError, Store, save_directory,
+};
 use serde::Serialize;
 
-use super::find;
+use super::{find, find_all};
 use crate::args::Global;
 use crate::completion::images;
 use crate::exit::Exit;
@@ -25,7 +27,8 @@ use crate::pull::open_store;
 #[command(after_help = "Examples:
   microagent save -o debian.tar debian:12
   microagent save debian:12 busybox | ssh host docker load
-  microagent save --format oci-dir -o ./layout debian:12")]
+  microagent save --format oci-dir -o ./layout debian:12
+  microagent save --all-platforms --format oci-archive -o app.tar app:1")]
 pub(crate) struct SaveArgs {
     /// The images, by names or by IDs; those by IDs have no name in the archive
     #[arg(value_name = "IMAGE", required = true, add = images())]
@@ -37,8 +40,11 @@ pub(crate) struct SaveArgs {
     #[arg(long, value_enum, default_value_t)]
     format: SavedFormat,
     /// The platform, where images are there for several
-    #[arg(long, value_name = "OS/ARCH")]
+    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
     platform: Option<Platform>,
+    /// Save images for all platforms that are here, each with an index of them
+    #[arg(long)]
+    all_platforms: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -62,6 +68,7 @@ struct Saved {
 #[derive(Serialize)]
 struct SavedImage {
     id: String,
+    platform: String,
     names: Vec<String>,
 }
 
@@ -90,24 +97,47 @@ pub(crate) fn save(global: &Global, args: &SaveArgs) -> Result<Exit, Failure> {
     steps.done();
     outcome.map_err(|error| Failure::new("save_failed", &error).hint(error.hint()))?;
     if let (Some(path), Format::Json) = (&args.output, global.format()) {
-        let images = chosen.iter().map(|image| SavedImage {
-            id: image.image.config_digest.to_string(),
-            names: image.names.iter().map(ToString::to_string).collect(),
-        });
-        output::json(&Saved { output: path.clone(), images: images.collect() });
+        let images = chosen.iter().flat_map(saved).collect();
+        output::json(&Saved { output: path.clone(), images });
     }
     Ok(Exit::Success)
+}
+
+/// An entry for each platform.
+fn saved(saved: &ImageToSave) -> Vec<SavedImage> {
+    let images = match &saved.content {
+        Content::Image(image) => std::slice::from_ref(image.as_ref()),
+        Content::Index(images) => images,
+    };
+    let entry = |image: &Image| SavedImage {
+        id: image.config_digest.to_string(),
+        platform: image.platform().to_string(),
+        names: saved.names.iter().map(ToString::to_string).collect(),
+    };
+    images.iter().map(entry).collect()
 }
 
 /// The images, each once, with the names by which they were given.
 fn chosen(store: &Store, args: &SaveArgs) -> Result<Vec<ImageToSave>, Failure> {
     let mut chosen: Vec<ImageToSave> = Vec::new();
     for text in &args.images {
-        let image = find(store, text, args.platform.as_ref())?.image;
-        let names = image.reference.iter().cloned();
-        match chosen.iter_mut().find(|known| known.image.manifest_digest == image.manifest_digest) {
+        let found = if args.all_platforms {
+            find_all(store, text)?
+        } else {
+            vec![find(store, text, args.platform.as_ref())?.image]
+        };
+        let names: Vec<Reference> = found[0].reference.iter().cloned().collect();
+        // The same image by another name is the same but for that.
+        let mut images: Vec<Image> =
+            found.into_iter().map(|image| Image { reference: None, ..image }).collect();
+        let content = if args.all_platforms {
+            Content::Index(images)
+        } else {
+            Content::Image(Box::new(images.remove(0)))
+        };
+        match chosen.iter_mut().find(|known| known.content == content) {
             Some(known) => known.names.extend(names),
-            None => chosen.push(ImageToSave { names: names.collect(), image }),
+            None => chosen.push(ImageToSave { content, names }),
         }
     }
     Ok(chosen)

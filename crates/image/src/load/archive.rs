@@ -13,8 +13,6 @@ use crate::store::{Ingest, IngestError};
 use crate::{Digest, Store};
 
 const MAX_ENTRIES: u64 = 20_000;
-/// Of all files together, unpacked: a bound for decompression bombs.
-const MAX_BYTES: u64 = 64 << 30;
 /// Of a file that is kept in memory.
 const SMALL: u64 = 64 << 10;
 /// Of all files that are kept in memory.
@@ -36,11 +34,12 @@ enum Held {
 }
 
 impl<'a> Archive<'a> {
-    /// Reads a tar to its end.
+    /// Reads a tar to its end; its files may have `limit` bytes in all.
     pub(super) fn read(
         input: &mut dyn Read,
         store: &'a Store,
         ingest: &'a Ingest,
+        limit: u64,
     ) -> Result<Self, LoadError> {
         let mut archive = Self { store, ingest, files: HashMap::new(), in_memory: 0 };
         let mut tar = TarEntries::new(input);
@@ -53,8 +52,8 @@ impl<'a> Archive<'a> {
             if entries > MAX_ENTRIES {
                 return Err(LoadError::TooLarge { what: "the number of files", limit: MAX_ENTRIES });
             }
-            if bytes > MAX_BYTES {
-                return Err(LoadError::TooLarge { what: "the content", limit: MAX_BYTES });
+            if bytes > limit {
+                return Err(LoadError::Unpacked { limit });
             }
             archive.take(entry, &mut tar)?;
         }

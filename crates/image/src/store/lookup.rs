@@ -76,6 +76,22 @@ impl Store {
         }
     }
 
+    /// The images that `text` names, one for each platform that is here; or the one that it is the ID of.
+    pub fn lookup_all(&self, text: &str) -> Result<Vec<Image>, LookupError> {
+        let called = match text.parse::<Reference>() {
+            Ok(name) => self.called(&name)?,
+            Err(_) => Vec::new(),
+        };
+        if called.is_empty() {
+            return Ok(vec![self.lookup(text, None)?.image]);
+        }
+        let image = |entry: Listed| {
+            let image = self.read(&entry.manifest_digest)?;
+            Ok(Image { reference: entry.reference, ..image })
+        };
+        called.into_iter().map(image).collect()
+    }
+
     /// The image of this name for `platform`. If there is none, and the name could be an image's ID or the first twelve
     /// digits of one, that image: what people copy from a list looks like a name.
     pub fn find_by_name_or_id(

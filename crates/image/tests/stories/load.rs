@@ -79,10 +79,10 @@ fn an_archive_of_both_formats_with_an_index_inside_is_loaded() {
     assert_eq!(target.image("team/both:1").unwrap().layers[0].digest, Digest::of(&layer));
     assert_eq!(target.count("blobs/sha256"), 3);
 
-    let arm64 = LoadOptions { platform: "linux/arm64".parse().unwrap(), name: None };
+    let arm64 = LoadOptions { platform: "linux/arm64".parse().unwrap(), ..options() };
     let error = load(&target.store, bytes.as_slice(), &arm64).unwrap_err();
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
-    let s390x = LoadOptions { platform: "linux/s390x".parse().unwrap(), name: None };
+    let s390x = LoadOptions { platform: "linux/s390x".parse().unwrap(), ..options() };
     let error = load(&target.store, bytes.as_slice(), &s390x).unwrap_err();
     assert!(error.to_string().ends_with("only for `linux/arm64`, `linux/amd64`"), "{error}");
 }
@@ -206,6 +206,21 @@ fn an_archive_that_lies_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_archive_that_unpacks_to_more_than_it_may_is_stopped() {
+    let bomb = docker_archive(&tar_of("zeros", &vec![0; 8 << 20]), &["0/layer.tar"], &[]);
+    for packed in [gzipped(&bomb), zstd::encode_all(bomb.as_slice(), 3).unwrap()] {
+        assert!(packed.len() < 100_000);
+        let target = TestStore::new();
+        let narrow = LoadOptions { archive_size: 1 << 20, ..options() };
+        let error = load(&target.store, packed.as_slice(), &narrow).unwrap_err();
+        assert!(matches!(error, LoadError::Unpacked { limit: 1_048_576 }), "{error}");
+        assert!(error.hint().unwrap().contains("archive_size"));
+        assert_eq!((target.count("blobs/sha256"), target.count("ingest")), (0, 0));
+        load(&target.store, packed.as_slice(), &options()).unwrap();
+    }
+}
+
+#[test]
 fn a_tampered_layout_is_refused() {
     let sample = Sample::new();
     let largest =
@@ -230,6 +245,12 @@ fn an_image_for_another_platform_is_refused_with_what_there_is() {
 fn a_missing_file_is_named() {
     let error = load_path(&TestStore::new().store, Path::new("/does/not/exist.tar"), &options()).unwrap_err();
     assert_eq!(error.to_string(), "failed to read `/does/not/exist.tar`");
+}
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn docker_archive(layer: &[u8], layers: &[&str], links: &[(&str, &str)]) -> Vec<u8> {

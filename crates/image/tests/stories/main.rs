@@ -9,6 +9,7 @@ mod hostile;
 mod load;
 mod login;
 mod places;
+mod platforms;
 mod pull;
 mod push;
 mod registry;

@@ -114,7 +114,7 @@ impl TestStore {
 }
 
 pub(crate) fn options() -> LoadOptions {
-    LoadOptions { platform: Platform::of_host(), name: None }
+    LoadOptions { platform: Platform::of_host(), name: None, archive_size: 64 << 30 }
 }
 
 /// Fails unless the image is the sample: its layers are there, unpack to their diff IDs, and hold what they should.

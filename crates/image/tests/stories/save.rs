@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use microagent_image::{
-    ArchiveFormat, Compression, Image, ImageToSave, ImportOptions, Platform, SaveError, Store, StoreError,
-    import, load_path, save, save_directory,
+    ArchiveFormat, Compression, Content, Image, ImageToSave, ImportOptions, Platform, SaveError, Store,
+    StoreError, import, load_path, save, save_directory,
 };
 
 use crate::push::sample_store;
@@ -12,7 +12,10 @@ use crate::registry::shown;
 use crate::sample::{TestStore, assert_is_sample, options, podman, run, skopeo_copy, tar_of, tool};
 
 fn to_save(image: &Image) -> Vec<ImageToSave> {
-    vec![ImageToSave { image: image.clone(), names: vec!["small:1".parse().unwrap()] }]
+    vec![ImageToSave {
+        content: Content::Image(Box::new(image.clone())),
+        names: vec!["small:1".parse().unwrap()],
+    }]
 }
 
 fn saved(store: &Store, image: &Image, format: ArchiveFormat, path: &Path) {
@@ -105,6 +108,7 @@ fn an_imported_root_file_system_is_an_image_that_skopeo_reads() {
         changes: vec![r#"CMD ["/bin/sh"]"#.parse().unwrap()],
         history: microagent_image::History { created: "2026-01-01T00:00:00Z".into(), ..Default::default() },
         name: Some("made:1".parse().unwrap()),
+        unpacked_size: 1 << 20,
     };
     let tar = tar_of("bin/sh", b"program");
     let zstd = zstd::encode_all(tar.as_slice(), 1).unwrap();
@@ -116,5 +120,8 @@ fn an_imported_root_file_system_is_an_image_that_skopeo_reads() {
     let source = format!("oci:{}:docker.io/library/made:1", shown(target.path()));
     skopeo_copy(&source, &format!("docker-archive:{}:made:1", shown(&target.path().join("copy.tar"))), &[]);
     assert!(import(&target.store, &zstd[..zstd.len() / 2], &options).is_err());
+    let narrow = ImportOptions { unpacked_size: tar.len() as u64 - 1, ..options };
+    let error = import(&target.store, zstd.as_slice(), &narrow).unwrap_err();
+    assert!(error.hint().unwrap().contains("unpacked_size"), "{error}");
     assert_eq!(target.count("ingest"), 0);
 }

@@ -18,6 +18,13 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 /// What the reading thread says.
 #[derive(Debug)]
 pub(crate) enum Message {
+    /// The archive of a layer follows.
+    Layer {
+        /// SHA-256 of its blob.
+        digest: [u8; 32],
+        /// SHA-256 of the archive, as the image says.
+        diff_id: [u8; 32],
+    },
     /// Bytes of an archive.
     Data {
         bytes: Vec<u8>,
@@ -28,13 +35,23 @@ pub(crate) enum Message {
     End,
     /// The blob is not usable; nothing follows.
     Failed(LayerError),
+    /// There are no more layers.
+    Done,
 }
 
 /// Sends the archives of `layers` one after the other, until all are sent or nobody listens.
-pub(crate) fn inflate(layers: &[LayerBlob], messages: &SyncSender<Message>, spare: &Receiver<Vec<u8>>) {
+pub(crate) fn inflate(
+    layers: impl Iterator<Item = LayerBlob>,
+    messages: &SyncSender<Message>,
+    spare: &Receiver<Vec<u8>>,
+) {
     let mut consumed = 0;
     for layer in layers {
-        let last = match inflate_one(layer, consumed, messages, spare) {
+        let LayerBlob { digest, diff_id, .. } = layer;
+        if messages.send(Message::Layer { digest, diff_id }).is_err() {
+            return;
+        }
+        let last = match inflate_one(&layer, consumed, messages, spare) {
             Ok(Some(())) => Message::End,
             Ok(None) => return,
             Err(error) => Message::Failed(error),
@@ -45,6 +62,8 @@ pub(crate) fn inflate(layers: &[LayerBlob], messages: &SyncSender<Message>, spar
             return;
         }
     }
+    // Nobody listens any more where something failed.
+    let _ = messages.send(Message::Done);
 }
 
 /// Sends one archive; `None` if nobody listens any more.

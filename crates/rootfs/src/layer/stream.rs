@@ -18,6 +18,16 @@ pub(crate) struct Feed<'p> {
     pub(crate) limit: u64,
 }
 
+impl Feed<'_> {
+    /// The digest and the diff ID of the layer whose archive follows; none if there are no more.
+    pub(crate) fn next_layer(&mut self) -> Option<([u8; 32], [u8; 32])> {
+        match self.messages.recv() {
+            Ok(Message::Layer { digest, diff_id }) => Some((digest, diff_id)),
+            _ => None,
+        }
+    }
+}
+
 /// An archive that is being read.
 pub(crate) struct Stream<'f, 'p> {
     feed: &'f mut Feed<'p>,
@@ -107,6 +117,7 @@ impl<'f, 'p> Stream<'f, 'p> {
             }
             Message::End => self.has_ended = true,
             Message::Failed(error) => return Err(error),
+            Message::Layer { .. } | Message::Done => unreachable!("archives end before others begin"),
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod archive;
+mod arriving;
 mod damage;
 mod debian;
 mod extensions;
