@@ -149,6 +149,12 @@ pub(crate) fn reachable(spec: WorkspaceSpec) -> Result<WorkspaceSpec, Failure> {
         return Err(Failure::usage("cannot publish ports: --network isolated leaves the network out")
             .hint(Some("leave out --publish, or --network isolated")));
     }
+    if spec.network == workspace::Network::Isolated && spec.egress_policy().is_set() {
+        return Err(Failure::usage(
+            "cannot tell what may be reached: --network isolated leaves the network out",
+        )
+        .hint(Some("leave out --egress, --allow and --deny, or --network isolated")));
+    }
     Ok(spec)
 }
 
@@ -254,9 +260,15 @@ pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Workspace
     publish.extend(args.publish.iter().cloned());
     let mut add_host = spec.add_host;
     add_host.extend(args.add_host.iter().cloned());
+    let (mut allow, mut deny) = (spec.allow, spec.deny);
+    allow.extend(args.allow.iter().cloned());
+    deny.extend(args.deny.iter().cloned());
     WorkspaceSpec {
         publish,
         add_host,
+        egress: args.egress.or(spec.egress),
+        allow,
+        deny,
         dns: if args.dns.is_empty() { spec.dns } else { args.dns.clone() },
         host_access: if args.allow_host { HostAccess::Allowed } else { spec.host_access },
         memory: args.memory.unwrap_or(spec.memory),

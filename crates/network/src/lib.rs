@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! guest ─ virtio ─ monitor ─ cable ─▶ stack ┬ wire       frames, taken apart and put together
-//!                                           ├ reach      what may be reached: decided for each connection
+//!                                           ├ reach      what may be reached: decided for each connection,
+//!                                           │            by rules (egress) and names (pins), and told (audit)
 //!                                           ├ tcp        connections, each with a socket of this host
 //!                                           ├ datagrams  UDP, and pings
 //!                                           └ dns        names
@@ -13,10 +14,13 @@
 //! thread of its own that sleeps until something happens. It knows nothing of workspaces, images or the monitor.
 
 mod addresses;
+mod audit;
 mod cable;
 mod datagrams;
 mod dns;
+mod egress;
 mod inspect;
+mod pins;
 mod publish;
 mod reach;
 mod report;
@@ -29,6 +33,8 @@ mod wire;
 pub use addresses::{
     GATEWAY, GATEWAY_6, GUEST, GUEST_6, HOST_NAME, MTU, NAMESERVER, NAMESERVER_6, PREFIX, PREFIX_6,
 };
+pub use audit::{Audit, Decision, Traffic};
+pub use egress::{Egress, EgressRule, InvalidEgressRule, Policy};
 pub use inspect::inspect;
 pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
 pub use reach::{HostAccess, Refusal};

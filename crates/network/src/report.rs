@@ -29,6 +29,9 @@ pub struct Report {
     pub refused: u64,
     /// What found a limit: too many connections, conversations or questions.
     pub limited: u64,
+    /// Decisions that were not told to anybody, since there were too many at once.
+    #[serde(default)]
+    pub unheard: u64,
     /// Frames that made no sense, or were not the guest's to send.
     pub dropped: u64,
 }

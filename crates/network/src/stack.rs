@@ -8,6 +8,7 @@
 
 mod commands;
 mod frames;
+mod names;
 mod sockets;
 mod work;
 
@@ -23,11 +24,12 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
+use crate::audit::Audit;
 use crate::cable::Cable;
 use crate::datagrams::{Conversation, Kind};
-use crate::dns::{Names, Pending, Servers};
+use crate::dns::{NameStream, Pending, Servers};
 use crate::publish::Listener;
-use crate::reach::HostAccess;
+use crate::reach::Reach;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::slab::{Key, Slab};
@@ -39,6 +41,7 @@ pub(crate) use commands::Command;
 const MOST_CONNECTIONS: usize = 16 * 1024;
 const MOST_CONVERSATIONS: usize = 1024;
 const MOST_QUESTIONS: usize = 256;
+const MOST_NAME_STREAMS: usize = 64;
 
 /// Descriptors that are for others.
 const SPARE_DESCRIPTORS: usize = 128;
@@ -63,6 +66,7 @@ enum Token {
     Tcp(Key),
     Datagrams(Key),
     Dns(Key),
+    NameStream(Key),
 }
 
 impl Token {
@@ -74,6 +78,7 @@ impl Token {
             Self::Tcp(key) => (3, key.to_bits()),
             Self::Datagrams(key) => (4, key.to_bits()),
             Self::Dns(key) => (5, key.to_bits()),
+            Self::NameStream(key) => (6, key.to_bits()),
         };
         EventData::new_u64(kind << 56 | rest)
     }
@@ -87,7 +92,8 @@ impl Token {
             2 => Self::Listener(rest as usize),
             3 => Self::Tcp(Key::from_bits(rest)),
             4 => Self::Datagrams(Key::from_bits(rest)),
-            _ => Self::Dns(Key::from_bits(rest)),
+            5 => Self::Dns(Key::from_bits(rest)),
+            _ => Self::NameStream(Key::from_bits(rest)),
         }
     }
 }
@@ -105,9 +111,10 @@ struct Stack {
     conversations: Slab<Conversation>,
     conversation_keys: HashMap<(Kind, Ends), Key>,
     questions: Slab<Pending>,
-    names: Names,
+    name_streams: Slab<NameStream>,
     servers: Servers,
-    access: HostAccess,
+    reach: Reach,
+    audit: Audit,
     /// A place whose listener is gone stays empty.
     listeners: Vec<Option<Listener>>,
     deadlines: BinaryHeap<Reverse<(Instant, Token)>>,
@@ -120,11 +127,11 @@ struct Stack {
 }
 
 impl Network {
-    /// Starts the thread. There is no guest yet; clients of published ports wait for one.
-    pub fn start(settings: Settings, listeners: Vec<Listener>) -> io::Result<Self> {
+    /// Starts the thread. There is no guest yet; clients of published ports wait for one. `audit` hears what is decided.
+    pub fn start(settings: Settings, listeners: Vec<Listener>, audit: Audit) -> io::Result<Self> {
         let (commands, receiver) = channel();
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let stack = Stack::new(settings, &wake)?;
+        let stack = Stack::new(settings, audit, &wake)?;
         let heard = wake.try_clone()?;
         let run = move || stack.run(listeners, &receiver, &heard);
         let thread = std::thread::Builder::new().name("network".to_owned()).spawn(run)?;
@@ -133,7 +140,7 @@ impl Network {
 }
 
 impl Stack {
-    fn new(settings: Settings, wake: &OwnedFd) -> io::Result<Self> {
+    fn new(settings: Settings, audit: Audit, wake: &OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake, Token::Wake.data(), EventFlags::IN)?;
         Ok(Self {
@@ -146,9 +153,10 @@ impl Stack {
             conversations: Slab::default(),
             conversation_keys: HashMap::new(),
             questions: Slab::default(),
-            names: settings.names(),
+            name_streams: Slab::default(),
+            reach: settings.reach(),
             servers: Servers::new(settings.nameservers),
-            access: settings.host,
+            audit,
             listeners: Vec::new(),
             deadlines: BinaryHeap::new(),
             pool: 0,
@@ -220,6 +228,7 @@ impl Stack {
             }
             Token::Datagrams(key) => self.said(key),
             Token::Dns(key) => self.resolved(key),
+            Token::NameStream(key) => self.asked_in_stream(key),
         }
     }
 

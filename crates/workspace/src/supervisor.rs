@@ -27,9 +27,12 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use home::{Exclusive, Home, Name, fault_point};
+use network::Network;
 use template::Budget;
 
+use crate::audit::{Keeper, Listener};
 use crate::control::SOCKET;
+use crate::event::EventKind;
 use crate::socket::Socket;
 use crate::workspace::{Workspace, WorkspaceError};
 use life::Life;
@@ -79,6 +82,8 @@ struct Prepared {
     lock: Exclusive,
     logs: Logbook,
     network: Option<network::Network>,
+    /// Keeps what the network decides.
+    keeper: Option<Keeper>,
     templates: Budget,
 }
 
@@ -89,19 +94,33 @@ fn prepare(home: &Home, name: &Name, lock: File, templates: Budget) -> Result<Pr
     let lock = Exclusive::inherited(lock, &found.lock_path());
     let workspace = found.through(&directory);
     let logs = Logbook::open(&workspace.logs()).map_err(io)?;
-    let network = network(&workspace)?;
-    Ok(Prepared { workspace, directory, lock, logs, network, templates })
+    let (network, keeper) = network(&workspace, &directory)?.unzip();
+    Ok(Prepared { workspace, directory, lock, logs, network, keeper, templates })
 }
 
 /// The workspace's network, its ports bound: one that is taken is an error before anything boots.
-fn network(workspace: &Workspace) -> Result<Option<network::Network>, WorkspaceError> {
+fn network(workspace: &Workspace, directory: &File) -> Result<Option<(Network, Keeper)>, WorkspaceError> {
     let spec = &workspace.record().spec;
     if spec.network == crate::Network::Isolated {
         return Ok(None);
     }
     let listeners = network::bind(&spec.publish)?;
-    let network = network::Network::start(spec.network_settings(), listeners);
-    network.map(Some).map_err(|source| WorkspaceError::Io { name: workspace.name().clone(), source })
+    let started = tell_refusals(workspace, directory)
+        .and_then(|listener| Keeper::start(Some(workspace.directory()), listener))
+        .and_then(|(keeper, audit)| Ok((Network::start(spec.network_settings(), listeners, audit)?, keeper)));
+    started.map(Some).map_err(|source| WorkspaceError::Io { name: workspace.name().clone(), source })
+}
+
+/// Notes refusals as events of the workspace, whatever it is called then.
+fn tell_refusals(workspace: &Workspace, directory: &File) -> std::io::Result<Listener> {
+    let directory = directory.try_clone()?;
+    let workspace = workspace.clone().through(&directory);
+    Ok(Box::new(move |entry| {
+        let _open = &directory;
+        if let Some(event) = EventKind::refusal(entry) {
+            workspace.called_now().tell(event);
+        }
+    }))
 }
 
 impl Prepared {
@@ -124,7 +143,7 @@ impl Prepared {
         tracing::debug!(descriptor = self.directory.as_raw_fd(), "the supervisor listens");
         let life = Life {
             workspace: self.workspace,
-            shared,
+            shared: Arc::clone(&shared),
             orders,
             logs: self.logs,
             report,
@@ -137,6 +156,10 @@ impl Prepared {
         fault_point("supervise.over");
         // Nobody may find a supervisor that takes no orders any more, nor wait for one.
         serving.abort();
+        shared.cut_network();
+        if let Some(keeper) = self.keeper {
+            keeper.finish();
+        }
         socket.remove();
         drop(self.lock);
         last_words.say().await;

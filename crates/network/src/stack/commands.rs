@@ -147,6 +147,7 @@ impl Stack {
         self.conversations.drain();
         self.conversation_keys.clear();
         self.questions.drain();
+        self.name_streams.drain();
         self.deadlines.clear();
         self.eager.clear();
         self.owing.clear();
