@@ -296,6 +296,9 @@ pub(crate) enum Verb {
     Supervise {
         /// The workspace
         name: Name,
+        /// A file for what the network carries
+        #[arg(long)]
+        pcap: Option<PathBuf>,
     },
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
@@ -471,6 +474,9 @@ pub(crate) struct MachineArgs {
     /// Do not let the guest reach this, whatever else is said
     #[arg(long, value_name = "HOST|CIDR[:PORT]", help_heading = "Network")]
     pub(crate) deny: Vec<EgressRule>,
+    /// Write what the network carries to a file, for tcpdump and Wireshark
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub(crate) pcap: Option<PathBuf>,
     /// Let the guest reach this host's own services, as host.microagent.internal
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_host: bool,

@@ -166,6 +166,10 @@ fn print(document: &Document) {
     );
     let (received, sent) = (output::size(traffic.bytes_received), output::size(traffic.bytes_sent));
     line("Traffic", &format!("{received} in, {sent} out"));
+    if traffic.captured + traffic.capture_missed > 0 {
+        let (captured, missed) = (traffic.captured, traffic.capture_missed);
+        line("Capture", &format!("{captured} packets, {missed} more found no room"));
+    }
     line(
         "Not passed",
         &format!(

@@ -140,7 +140,7 @@ fn run_detached(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
     crate::create::make(global, &home, &name, spec, &image)?;
     let cold = if args.cold { StartMode::Cold } else { StartMode::Usual };
-    let started = crate::start::start_one(global, &home, &name, cold);
+    let started = crate::start::start_one(global, &home, &name, cold, None);
     started.map_err(|failure| {
         failure.or_hint(|| format!("the workspace stays as it is; delete it: microagent delete --yes {name}"))
     })?;
@@ -201,7 +201,7 @@ fn request(
     image: Image,
     machine: MachineSettings,
 ) -> Result<RunRequest, Failure> {
-    let spec = reachable(with_machine(WorkspaceSpec::default(), &args.machine))?;
+    let spec = reachable(with_machine(WorkspaceSpec::default(), &args.machine)?)?;
     let afterwards = afterwards(home, &args, &image)?;
     let environment = environment(&args.service)?;
     let terminal = args.tty.then(terminal::size);
@@ -218,6 +218,7 @@ fn request(
         machine,
         network: spec.network_settings(),
         publish: spec.publish,
+        pcap: spec.pcap,
         name: args.name.unwrap_or_else(workspace::random_name),
         hostname: args.workspace.hostname,
         terminal,
@@ -318,6 +319,7 @@ fn run_failure(error: &RunError) -> Failure {
         RunError::Boot(workspace::BootError::NoKernel) => "no_kernel",
         RunError::Boot(_) => "boot_failed",
         RunError::Publish(_) => "port_taken",
+        RunError::Capture(_) => "capture",
         RunError::MachineEnded(_) => "machine_ended",
         _ => "run_failed",
     };

@@ -4,6 +4,7 @@
 //! guest ─ virtio ─ monitor ─ cable ─▶ stack ┬ wire       frames, taken apart and put together
 //!                                           ├ reach      what may be reached: decided for each connection,
 //!                                           │            by rules (egress) and names (pins), and told (audit)
+//!                                           ├ capture    what is on the cable, in a file
 //!                                           ├ tcp        connections, each with a socket of this host
 //!                                           ├ datagrams  UDP, and pings
 //!                                           └ dns        names
@@ -16,6 +17,7 @@
 mod addresses;
 mod audit;
 mod cable;
+mod capture;
 mod datagrams;
 mod dns;
 mod egress;
@@ -34,10 +36,11 @@ pub use addresses::{
     GATEWAY, GATEWAY_6, GUEST, GUEST_6, HOST_NAME, MTU, NAMESERVER, NAMESERVER_6, PREFIX, PREFIX_6,
 };
 pub use audit::{Audit, Decision, Traffic};
+pub use capture::{Capture, CaptureError};
 pub use egress::{Egress, EgressRule, InvalidEgressRule, Policy};
 pub use inspect::inspect;
 pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
 pub use reach::{HostAccess, Refusal};
 pub use report::Report;
 pub use settings::{HostEntry, InvalidHostEntry, Settings};
-pub use stack::Network;
+pub use stack::{Network, Outlets};

@@ -26,6 +26,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use crate::audit::Audit;
 use crate::cable::Cable;
+use crate::capture::Capture;
 use crate::datagrams::{Conversation, Kind};
 use crate::dns::{NameStream, Pending, Servers};
 use crate::publish::Listener;
@@ -55,6 +56,15 @@ pub struct Network {
     commands: Sender<Command>,
     wake: OwnedFd,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Where it is told what goes on in a network.
+#[derive(Debug, Default)]
+pub struct Outlets {
+    /// What is decided.
+    pub audit: Audit,
+    /// What is on the cable.
+    pub capture: Option<Capture>,
 }
 
 /// What an event or a deadline is about.
@@ -114,7 +124,7 @@ struct Stack {
     name_streams: Slab<NameStream>,
     servers: Servers,
     reach: Reach,
-    audit: Audit,
+    outlets: Outlets,
     /// A place whose listener is gone stays empty.
     listeners: Vec<Option<Listener>>,
     deadlines: BinaryHeap<Reverse<(Instant, Token)>>,
@@ -127,11 +137,11 @@ struct Stack {
 }
 
 impl Network {
-    /// Starts the thread. There is no guest yet; clients of published ports wait for one. `audit` hears what is decided.
-    pub fn start(settings: Settings, listeners: Vec<Listener>, audit: Audit) -> io::Result<Self> {
+    /// Starts the thread. There is no guest yet; clients of published ports wait for one.
+    pub fn start(settings: Settings, listeners: Vec<Listener>, outlets: Outlets) -> io::Result<Self> {
         let (commands, receiver) = channel();
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let stack = Stack::new(settings, audit, &wake)?;
+        let stack = Stack::new(settings, outlets, &wake)?;
         let heard = wake.try_clone()?;
         let run = move || stack.run(listeners, &receiver, &heard);
         let thread = std::thread::Builder::new().name("network".to_owned()).spawn(run)?;
@@ -140,7 +150,7 @@ impl Network {
 }
 
 impl Stack {
-    fn new(settings: Settings, audit: Audit, wake: &OwnedFd) -> io::Result<Self> {
+    fn new(settings: Settings, outlets: Outlets, wake: &OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake, Token::Wake.data(), EventFlags::IN)?;
         Ok(Self {
@@ -156,7 +166,7 @@ impl Stack {
             name_streams: Slab::default(),
             reach: settings.reach(),
             servers: Servers::new(settings.nameservers),
-            audit,
+            outlets,
             listeners: Vec::new(),
             deadlines: BinaryHeap::new(),
             pool: 0,

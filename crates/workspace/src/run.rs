@@ -13,12 +13,13 @@ mod running;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::{Stall, Stalls};
 use home::{Home, Name};
 use image::{Image, Store};
-use network::{Listener, PublishError, PublishSpec};
+use network::{Capture, CaptureError, Listener, PublishError, PublishSpec};
 use proto::{Arrangement, Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
@@ -58,6 +59,8 @@ pub struct RunRequest {
     pub network: network::Settings,
     /// The ports that are published on this host.
     pub publish: Vec<PublishSpec>,
+    /// The file that what its network carries is written to.
+    pub pcap: Option<PathBuf>,
     /// The workspace's name.
     pub name: Name,
     /// The host name; the workspace's name if absent.
@@ -217,6 +220,9 @@ pub enum RunError {
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Packets could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The network could not be started.
     #[error("failed to start the network")]
     Network(#[source] std::io::Error),
@@ -265,6 +271,7 @@ pub struct PreparedRun {
     kept: Option<KeptRun>,
     command: Command,
     listeners: Vec<Listener>,
+    capture: Option<Capture>,
     request: RunRequest,
 }
 
@@ -301,6 +308,7 @@ pub fn prepare(
     }
     check_mounts(&request.volumes)?;
     let listeners = network::bind(&request.publish)?;
+    let capture = request.pcap.as_deref().map(Capture::create).transpose()?;
     let total = request.image.size();
     let image = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     let root =
@@ -318,7 +326,7 @@ pub fn prepare(
             (Some(kept), WritableDisk::Kept(disk))
         }
     };
-    Ok(PreparedRun { plan, disk, template, template_use, kept, command, listeners, request })
+    Ok(PreparedRun { plan, disk, template, template_use, kept, command, listeners, capture, request })
 }
 
 pub(crate) fn image_stop_signal(image: &Image) -> Result<Option<StopSignal>, InvalidStopSignal> {
@@ -366,7 +374,8 @@ impl PreparedRun {
         };
         let mut request = self.request;
         let settings = std::mem::take(&mut request.network);
-        let network = Connected::start(booted.cable.take(), settings, self.listeners, self.kept.as_ref());
+        let network =
+            Connected::start(booted.cable.take(), settings, self.listeners, self.capture, self.kept.as_ref());
         let network = network.map_err(RunError::Network)?;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -74,6 +75,9 @@ pub struct WorkspaceSpec {
     /// Names of its own, each with an address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add_host: Vec<HostEntry>,
+    /// The file that what its network carries is written to, anew with each start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcap: Option<PathBuf>,
     /// What becomes of connections that no rule names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub egress: Option<Egress>,
@@ -137,6 +141,7 @@ impl Default for WorkspaceSpec {
             host_access: HostAccess::default(),
             dns: Vec::new(),
             add_host: Vec::new(),
+            pcap: None,
             egress: None,
             allow: Vec::new(),
             deny: Vec::new(),

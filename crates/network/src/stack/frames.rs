@@ -27,6 +27,9 @@ impl Stack {
                     used += length;
                     self.report.frames_sent += 1;
                     self.report.bytes_sent += frame.len() as u64;
+                    if let Some(cable) = &self.cable {
+                        cable.note(frame);
+                    }
                     if self.take_frame(frame).is_none() {
                         self.report.dropped += 1;
                     }
@@ -135,7 +138,7 @@ impl Stack {
             tracing::debug!(?traffic, ?to, ?name, ?refusal, "the guest is refused");
             self.report.refused += 1;
         }
-        let told = self.audit.tell(Decision { time: SystemTime::now(), traffic, to, name, refusal });
+        let told = self.outlets.audit.tell(Decision { time: SystemTime::now(), traffic, to, name, refusal });
         self.report.unheard += u64::from(!told);
     }
 

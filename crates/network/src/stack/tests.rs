@@ -33,7 +33,8 @@ impl Guest {
     }
 
     fn with(settings: Settings, listeners: Vec<Listener>, audit: Audit) -> Self {
-        let network = Network::start(settings, listeners, audit).unwrap();
+        let outlets = Outlets { audit, ..Outlets::default() };
+        let network = Network::start(settings, listeners, outlets).unwrap();
         let (cable, theirs) = UnixStream::pair().unwrap();
         cable.set_read_timeout(Some(PATIENCE)).unwrap();
         network.plug(theirs.into());

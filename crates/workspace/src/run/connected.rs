@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, channel};
 
-use network::{Listener, Network, Settings};
+use network::{Capture, Listener, Network, Outlets, Settings};
 
 use super::kept::KeptRun;
 use crate::audit::{Keeper, NetworkLogEntry};
@@ -23,6 +23,7 @@ impl Connected {
         cable: Option<OwnedFd>,
         settings: Settings,
         listeners: Vec<Listener>,
+        capture: Option<Capture>,
         kept: Option<&KeptRun>,
     ) -> io::Result<Option<Self>> {
         let Some(cable) = cable else { return Ok(None) };
@@ -37,7 +38,7 @@ impl Connected {
             let _ = told.send(entry.clone());
         });
         let (keeper, audit) = Keeper::start(directory.as_deref(), listener)?;
-        let network = Network::start(settings, listeners, audit)?;
+        let network = Network::start(settings, listeners, Outlets { audit, capture })?;
         network.plug(cable);
         Ok(Some(Self { network, keeper, refused }))
     }
