@@ -73,6 +73,11 @@ fn running_commands_works_as_the_guide_shows() {
 }
 
 #[test]
+fn the_network_is_as_the_guide_shows() {
+    holds(&World::own().warm_machine(), "networking.md", |_| true);
+}
+
+#[test]
 fn logs_work_as_the_guide_shows() {
     let is_fixed = |command: &str| !command.contains("--json");
     holds(&World::own(), "logs-and-events.md", is_fixed);

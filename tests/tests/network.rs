@@ -1,5 +1,11 @@
 //! Networks: `user` reaches out, `isolated` has none, and ports of a guest are published on this host.
 
+#[path = "network/capturing.rs"]
+mod capturing;
+#[path = "network/egress.rs"]
+mod egress;
+#[path = "network/elsewhere.rs"]
+mod elsewhere;
 #[path = "network/publishing.rs"]
 mod publishing;
 #[path = "network/reaching.rs"]

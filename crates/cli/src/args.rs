@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use engine::{MemorySize, Requested};
 use home::Name;
 use image::{Platform, Reference};
 use kernel::Release;
-use network::{HostEntry, PublishSpec};
+use network::{Egress, EgressRule, HostEntry, PublishSpec};
 use template::{Budget, TemplateKey};
 use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal, Tmpfs};
 
@@ -295,6 +296,9 @@ pub(crate) enum Verb {
     Supervise {
         /// The workspace
         name: Name,
+        /// A file for what the network carries
+        #[arg(long)]
+        pcap: Option<PathBuf>,
     },
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
@@ -311,7 +315,8 @@ pub(crate) enum Verb {
     after_help = "Examples:
   microagent run debian:12 uname -a
   echo hello | microagent run -i busybox cat
-  microagent run -it --memory 2g debian:12 bash"
+  microagent run -it --memory 2g debian:12 bash
+  microagent run --allow '*.debian.org:80' debian:12 apt-get update"
 )]
 pub(crate) struct RunArgs {
     /// The image, as Docker names it
@@ -459,6 +464,19 @@ pub(crate) struct MachineArgs {
     /// Publish ports of the guest on this host: `[IP:][HOST:]GUEST[/tcp|udp]`, with ranges; 0 for any
     #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
     pub(crate) publish: Vec<PublishSpec>,
+    /// What becomes of connections that no rule names [default: deny if there is --allow, else allow]
+    #[arg(long, value_parser = egress_parser(), help_heading = "Network")]
+    pub(crate) egress: Option<Egress>,
+    /// Let the guest reach this and, if --egress does not say otherwise, nothing else: a name, `*.NAME`, an address or
+    /// CIDR, with `:PORT[-PORT]` and `/tcp` or `/udp` if wanted
+    #[arg(long, value_name = "HOST|CIDR[:PORT]", help_heading = "Network")]
+    pub(crate) allow: Vec<EgressRule>,
+    /// Do not let the guest reach this, whatever else is said
+    #[arg(long, value_name = "HOST|CIDR[:PORT]", help_heading = "Network")]
+    pub(crate) deny: Vec<EgressRule>,
+    /// Write what the network carries to a file, for tcpdump and Wireshark
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub(crate) pcap: Option<PathBuf>,
     /// Let the guest reach this host's own services, as host.microagent.internal
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_host: bool,
@@ -646,6 +664,11 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = digits.parse().map_err(|_| invalid())?;
     Duration::try_from_secs_f64(number * unit).map_err(|_| invalid())
+}
+
+fn egress_parser() -> impl TypedValueParser<Value = Egress> {
+    let words = PossibleValuesParser::new(["allow", "deny"]);
+    words.map(|word| if word == "deny" { Egress::Deny } else { Egress::Allow })
 }
 
 fn parse_cpus(text: &str) -> Result<u32, String> {

@@ -140,7 +140,7 @@ fn spec(args: &CreateArgs) -> Result<WorkspaceSpec, Failure> {
         return Err(Failure::usage("no image is named").hint(Some("name one: --image IMAGE")));
     }
     let spec = with_service(with_workspace(spec, &args.workspace)?, &args.service)?;
-    reachable(with_machine(spec, &args.machine))
+    reachable(with_machine(spec, &args.machine)?)
 }
 
 /// Ports of a workspace that nobody can reach make no sense.
@@ -148,6 +148,16 @@ pub(crate) fn reachable(spec: WorkspaceSpec) -> Result<WorkspaceSpec, Failure> {
     if spec.network == workspace::Network::Isolated && !spec.publish.is_empty() {
         return Err(Failure::usage("cannot publish ports: --network isolated leaves the network out")
             .hint(Some("leave out --publish, or --network isolated")));
+    }
+    if spec.network == workspace::Network::Isolated && spec.pcap.is_some() {
+        return Err(Failure::usage("cannot capture packets: --network isolated leaves the network out")
+            .hint(Some("leave out --pcap, or --network isolated")));
+    }
+    if spec.network == workspace::Network::Isolated && spec.egress_policy().is_set() {
+        return Err(Failure::usage(
+            "cannot tell what may be reached: --network isolated leaves the network out",
+        )
+        .hint(Some("leave out --egress, --allow and --deny, or --network isolated")));
     }
     Ok(spec)
 }
@@ -178,7 +188,7 @@ pub(crate) fn run_spec(
         tty,
         ..WorkspaceSpec::default()
     };
-    reachable(with_machine(with_service(with_workspace(spec, workspace)?, service)?, machine))
+    reachable(with_machine(with_service(with_workspace(spec, workspace)?, service)?, machine)?)
 }
 
 fn with_workspace(mut spec: WorkspaceSpec, args: &WorkspaceArgs) -> Result<WorkspaceSpec, Failure> {
@@ -245,7 +255,8 @@ fn with_service(mut spec: WorkspaceSpec, args: &ServiceArgs) -> Result<Workspace
 }
 
 /// Only what was typed: a flag's default does not change a file's setting.
-pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> WorkspaceSpec {
+pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<WorkspaceSpec, Failure> {
+    let pcap = args.pcap.as_deref().map(absolute).transpose()?.or(spec.pcap);
     let network = args.network.map(|network| match network {
         NetworkChoice::User => workspace::Network::User,
         NetworkChoice::Isolated => workspace::Network::Isolated,
@@ -254,9 +265,16 @@ pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Workspace
     publish.extend(args.publish.iter().cloned());
     let mut add_host = spec.add_host;
     add_host.extend(args.add_host.iter().cloned());
-    WorkspaceSpec {
+    let (mut allow, mut deny) = (spec.allow, spec.deny);
+    allow.extend(args.allow.iter().cloned());
+    deny.extend(args.deny.iter().cloned());
+    Ok(WorkspaceSpec {
         publish,
         add_host,
+        egress: args.egress.or(spec.egress),
+        pcap,
+        allow,
+        deny,
         dns: if args.dns.is_empty() { spec.dns } else { args.dns.clone() },
         host_access: if args.allow_host { HostAccess::Allowed } else { spec.host_access },
         memory: args.memory.unwrap_or(spec.memory),
@@ -266,7 +284,12 @@ pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Workspace
         kernel: args.kernel.clone().or(spec.kernel),
         disk_size: args.disk_size.unwrap_or(spec.disk_size),
         ..spec
-    }
+    })
+}
+
+/// A path that means the same wherever it is used.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::new("system", &error))
 }
 
 fn texts(words: &[OsString]) -> Result<Vec<String>, Failure> {

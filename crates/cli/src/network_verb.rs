@@ -1,9 +1,12 @@
-//! `network`: what a workspace's network is, and does.
+//! `network`: what a workspace's network is, does, and decided.
+
+mod log;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use home::Name;
-use network::{HostAccess, HostEntry, Report};
+use jiff::Timestamp;
+use network::{Egress, EgressRule, HostAccess, HostEntry, Policy, Report};
 use serde::Serialize;
 use workspace::{Network, Workspace};
 
@@ -15,16 +18,30 @@ use crate::list::shown_ports;
 use crate::output::{self, Format};
 use crate::port::PortDocument;
 use crate::pull::open_home;
+use crate::time::parse_moment;
 
 /// Show what a workspace's network is, and does
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   microagent network web
-  microagent network --json web | jq .traffic.tcp_connections")]
+  microagent network --json web | jq .traffic.tcp_connections
+  microagent network web --log -f --refused")]
 pub(crate) struct NetworkArgs {
     /// The workspace
     #[arg(value_name = "NAME", add = workspaces())]
     name: Name,
+    /// Show what was decided about its connections; with --json each decision is a document on a line of its own
+    #[arg(long)]
+    log: bool,
+    /// Go on with what is decided, until the workspace ends
+    #[arg(short, long, requires = "log")]
+    follow: bool,
+    /// Only what was refused
+    #[arg(long, requires = "log")]
+    refused: bool,
+    /// Only at this time or later: a time, or how long ago (as in 2026-01-31T12:00:00Z, 90, 10m)
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, requires = "log")]
+    since: Option<Timestamp>,
 }
 
 /// What `network --json` prints; a contract.
@@ -42,12 +59,32 @@ pub(crate) struct Document {
     dns: Vec<IpAddr>,
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     names: Vec<HostEntry>,
+    egress: EgressDocument,
     ports: Vec<PortDocument>,
     #[serde(skip)]
     shown_ports: String,
     /// Of a workspace that runs.
     #[cfg_attr(test, schemars(with = "Option<std::collections::BTreeMap<String, u64>>"))]
     traffic: Option<Report>,
+}
+
+/// What may be reached.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct EgressDocument {
+    /// What becomes of what no rule names: `allow` or `deny`.
+    #[cfg_attr(test, schemars(with = "String"))]
+    otherwise: Egress,
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    allow: Vec<EgressRule>,
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    deny: Vec<EgressRule>,
+}
+
+impl EgressDocument {
+    fn of(policy: Policy) -> Self {
+        Self { otherwise: policy.otherwise(), allow: policy.allow, deny: policy.deny }
+    }
 }
 
 #[derive(Serialize)]
@@ -64,6 +101,9 @@ struct Addresses {
 pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
     let workspace = Workspace::find(&home, &args.name).map_err(|error| Failure::workspace(&error))?;
+    if args.log {
+        return log::show_log(&workspace, args, global.format());
+    }
     let status = workspace.status().map_err(|error| Failure::workspace(&error))?;
     let spec = &status.record.spec;
     let ports = status.live.as_ref().map(|live| live.ports.clone()).unwrap_or_default();
@@ -81,6 +121,7 @@ pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failu
         host_access: spec.host_access,
         dns: spec.dns.clone(),
         names: spec.add_host.clone(),
+        egress: EgressDocument::of(spec.egress_policy()),
         traffic: status.live.as_ref().and_then(|_| workspace.network_report()),
         ports: PortDocument::all(&ports),
         shown_ports: shown_ports(&ports),
@@ -109,6 +150,7 @@ fn print(document: &Document) {
         HostAccess::Refused => "not reachable".to_owned(),
     };
     line("This host", &host);
+    line("Egress", &shown_egress(&document.egress));
     line("Ports", &document.shown_ports);
     let Some(traffic) = &document.traffic else { return };
     line(
@@ -124,6 +166,10 @@ fn print(document: &Document) {
     );
     let (received, sent) = (output::size(traffic.bytes_received), output::size(traffic.bytes_sent));
     line("Traffic", &format!("{received} in, {sent} out"));
+    if traffic.captured + traffic.capture_missed > 0 {
+        let (captured, missed) = (traffic.captured, traffic.capture_missed);
+        line("Capture", &format!("{captured} packets, {missed} more found no room"));
+    }
     line(
         "Not passed",
         &format!(
@@ -131,4 +177,21 @@ fn print(document: &Document) {
             traffic.refused, traffic.limited, traffic.dropped
         ),
     );
+}
+
+/// The rules in the order in which they count.
+fn shown_egress(egress: &EgressDocument) -> String {
+    let deny = egress.deny.iter().map(|rule| format!("deny {rule}"));
+    let allow = egress.allow.iter().map(|rule| format!("allow {rule}"));
+    let rules: Vec<String> = deny.chain(allow).collect();
+    match (rules.is_empty(), egress.otherwise) {
+        (true, Egress::Allow) => "allow all".to_owned(),
+        (true, Egress::Deny) => "deny all".to_owned(),
+        (false, otherwise) => format!("{}, {otherwise} all else", rules.join(", ")),
+    }
+}
+
+/// The same, of a workspace's settings, if there are rules.
+pub(crate) fn egress_words(policy: Policy) -> Option<String> {
+    policy.is_set().then(|| shown_egress(&EgressDocument::of(policy)))
 }

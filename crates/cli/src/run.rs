@@ -9,8 +9,8 @@ use proto::{ExitStatus, SpawnFailureKind};
 use template::Budget;
 use workspace::{
     Afterwards, Artifact, Copied, CopyError, DiskSlots, Finished, Input, KeptWorkspace, MachineSettings,
-    Network, Overrides, Ran, RestartPolicy, RunError, RunRequest, Spares, StartKind, Step, Streams,
-    TemplateUse, WorkspaceSpec,
+    Network, NetworkLogEntry, Overrides, Ran, RestartPolicy, RunError, RunRequest, Spares, StartKind, Step,
+    Streams, TemplateUse, WorkspaceSpec,
 };
 
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs, ServiceArgs};
@@ -47,6 +47,7 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
     let request = request(global, &home, args, image, machine.clone())?;
     let name = request.name.clone();
+    let has_rules = request.network.policy.is_set();
     let raw = request.terminal.is_some() && request.interactive;
     let streams = streams(&request).map_err(|error| Failure::new("system", &error))?;
 
@@ -77,7 +78,11 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     drop(raw_mode);
     steps.done();
     let (finished, outputs) = match finished {
-        Ok(Ran { finished, outputs }) => (Ok(finished), outputs),
+        Ok(Ran { finished, outputs, refused }) => {
+            // Without rules, what is refused is no surprise.
+            tell_refused(if has_rules { &refused } else { &[] });
+            (Ok(finished), outputs)
+        }
         Err(failure) => (Err(failure), Vec::new()),
     };
     let next = |what| template_verbs::prepare_next(global, &home, what, Some(&image_name), &machine);
@@ -93,6 +98,18 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     }
     let exit = exit(&finished?);
     Ok(after_outputs(global, exit, &outputs))
+}
+
+/// Says what the guest did not reach: a command that fails for that often does not say so.
+fn tell_refused(refused: &[NetworkLogEntry]) {
+    let mut told: Vec<(String, network::Refusal)> = Vec::new();
+    for entry in refused {
+        let refusal = entry.reason.map(|reason| (entry.target(), reason));
+        told.extend(refusal.filter(|refusal| !told.contains(refusal)));
+    }
+    for (target, reason) in &told {
+        output::talk(&output::printable(&format!("microagent: not reached: {target}, since {reason}")));
+    }
 }
 
 /// Says what became of the outputs. The command's own code stays, unless it says that all is well.
@@ -123,7 +140,7 @@ fn run_detached(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
     crate::create::make(global, &home, &name, spec, &image)?;
     let cold = if args.cold { StartMode::Cold } else { StartMode::Usual };
-    let started = crate::start::start_one(global, &home, &name, cold);
+    let started = crate::start::start_one(global, &home, &name, cold, None);
     started.map_err(|failure| {
         failure.or_hint(|| format!("the workspace stays as it is; delete it: microagent delete --yes {name}"))
     })?;
@@ -184,7 +201,7 @@ fn request(
     image: Image,
     machine: MachineSettings,
 ) -> Result<RunRequest, Failure> {
-    let spec = reachable(with_machine(WorkspaceSpec::default(), &args.machine))?;
+    let spec = reachable(with_machine(WorkspaceSpec::default(), &args.machine)?)?;
     let afterwards = afterwards(home, &args, &image)?;
     let environment = environment(&args.service)?;
     let terminal = args.tty.then(terminal::size);
@@ -201,6 +218,7 @@ fn request(
         machine,
         network: spec.network_settings(),
         publish: spec.publish,
+        pcap: spec.pcap,
         name: args.name.unwrap_or_else(workspace::random_name),
         hostname: args.workspace.hostname,
         terminal,
@@ -301,6 +319,7 @@ fn run_failure(error: &RunError) -> Failure {
         RunError::Boot(workspace::BootError::NoKernel) => "no_kernel",
         RunError::Boot(_) => "boot_failed",
         RunError::Publish(_) => "port_taken",
+        RunError::Capture(_) => "capture",
         RunError::MachineEnded(_) => "machine_ended",
         _ => "run_failed",
     };

@@ -1,6 +1,7 @@
 //! `start` and `restart`: a workspace gets a supervisor, which boots it from the disk that it has.
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use home::{Home, Name};
@@ -9,6 +10,7 @@ use workspace::{Started, Step, Workspace};
 
 use crate::args::Global;
 use crate::completion::workspaces;
+use crate::create::absolute;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
@@ -21,8 +23,9 @@ use crate::template_verbs::prepare_next;
 ///
 /// Each boots from the disk that it has, and the command returns when its service has been started.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  microagent start web db")]
+#[command(after_help = "Examples:
+  microagent start web db
+  microagent start --pcap web.pcap web")]
 pub(crate) struct StartArgs {
     /// The workspaces
     #[arg(value_name = "NAME", required = true, add = workspaces())]
@@ -30,6 +33,9 @@ pub(crate) struct StartArgs {
     /// Boot, even where a template of the machine could be restored
     #[arg(long)]
     cold: bool,
+    /// Write what the network carries to a file, for tcpdump and Wireshark, until the workspace ends
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
 }
 
 /// How to start.
@@ -45,12 +51,22 @@ impl StartArgs {
     fn mode(&self) -> StartMode {
         if self.cold { StartMode::Cold } else { StartMode::Usual }
     }
+
+    /// One file is for one workspace.
+    fn pcap(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.pcap.is_some() && self.names.len() > 1 {
+            return Err(Failure::usage("cannot write the packets of several workspaces to one file")
+                .hint(Some("start them one by one, each with a --pcap of its own")));
+        }
+        self.pcap.as_deref().map(absolute).transpose()
+    }
 }
 
 pub(crate) fn start(global: &Global, args: &StartArgs) -> Result<Exit, Failure> {
+    let pcap = args.pcap()?;
     let home = open_home(global)?;
     Ok(each(global, args, |name| {
-        let started = start_one(global, &home, name, args.mode())?;
+        let started = start_one(global, &home, name, args.mode(), pcap.clone())?;
         if started == Started::Already {
             output::talk(&format!("{name}: it is running already"));
         }
@@ -59,6 +75,7 @@ pub(crate) fn start(global: &Global, args: &StartArgs) -> Result<Exit, Failure> 
 }
 
 pub(crate) fn restart(global: &Global, args: &StartArgs) -> Result<Exit, Failure> {
+    let pcap = args.pcap()?;
     let home = open_home(global)?;
     Ok(each(global, args, |name| {
         let workspace = Workspace::find(&home, name).map_err(|error| Failure::workspace(&error))?;
@@ -67,7 +84,7 @@ pub(crate) fn restart(global: &Global, args: &StartArgs) -> Result<Exit, Failure
         let halted = workspace.halt();
         steps.done();
         halted.map_err(|error| Failure::workspace(&error))?;
-        start_one(global, &home, name, args.mode()).map(drop)
+        start_one(global, &home, name, args.mode(), pcap.clone()).map(drop)
     }))
 }
 
@@ -98,11 +115,16 @@ pub(crate) fn start_one(
     home: &Home,
     name: &Name,
     mode: StartMode,
+    pcap: Option<PathBuf>,
 ) -> Result<Started, Failure> {
     let templates = if mode == StartMode::Cold { Budget::Off } else { global.templates };
     let mut steps = Steps::new(global);
     let observe = &mut |step: Step| show(&mut steps, &step);
-    let started = workspace::start(home, name, supervisor(home, name, templates), observe);
+    let mut supervisor = supervisor(home, name, templates);
+    if let Some(pcap) = pcap {
+        supervisor.arg("--pcap").arg(pcap);
+    }
+    let started = workspace::start(home, name, supervisor, observe);
     steps.done();
     let started = started.map_err(|error| Failure::workspace(&error))?;
     if started == Started::Now && mode == StartMode::Usual && global.templates != Budget::Off {

@@ -16,6 +16,7 @@ use crate::completion::workspaces;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::list::shown_ports;
+use crate::network_verb::egress_words;
 use crate::output::{self, Format};
 use crate::port::PortDocument;
 use crate::pull::open_home;
@@ -216,6 +217,7 @@ fn print(document: &Document) {
         "Network",
         &address.map_or_else(|| mode.to_string(), |address| format!("{mode}, address {address}")),
     );
+    optional("Egress", egress_words(spec.egress_policy()));
     optional("Ports", document.shown_ports.clone());
     optional("Runs on", runs_on(document));
     let disk = &document.disk;

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::FromRawFd;
+use std::path::PathBuf;
 
 use home::Name;
 use workspace::{SUPERVISOR_LOCK, SUPERVISOR_REPORT, Supervise};
@@ -12,7 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::pull::{open_home, runtime};
 
-pub(crate) fn supervise(global: &Global, name: Name) -> Result<Exit, Failure> {
+pub(crate) fn supervise(global: &Global, name: Name, pcap: Option<PathBuf>) -> Result<Exit, Failure> {
     if ![SUPERVISOR_LOCK, SUPERVISOR_REPORT].into_iter().all(is_open) {
         return Err(Failure::usage("this command is for `microagent start` to use")
             .hint(Some(format!("start the workspace: microagent start {name}"))));
@@ -28,7 +29,7 @@ pub(crate) fn supervise(global: &Global, name: Name) -> Result<Exit, Failure> {
     }
     // What lists of processes show.
     let _ = rustix::thread::set_name(c"supervisor");
-    let order = Supervise { home, name, lock, report, templates: global.templates };
+    let order = Supervise { home, name, lock, report, templates: global.templates, pcap };
     runtime()?.block_on(workspace::supervise(order));
     Ok(Exit::Success)
 }

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::addresses::Mac;
+use crate::capture::Tap;
 use crate::wire::LONGEST_FRAME;
 
 /// Bytes on their way from which on no more are wanted.
@@ -33,6 +34,7 @@ pub(crate) struct Cable {
     pub(crate) bytes: u64,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    tap: Option<Tap>,
 }
 
 /// What a read brought.
@@ -47,7 +49,7 @@ pub(crate) enum Read {
 }
 
 impl Cable {
-    pub(crate) fn new(stream: OwnedFd) -> Self {
+    pub(crate) fn new(stream: OwnedFd, tap: Option<Tap>) -> Self {
         let (out, input) = (Vec::new(), Vec::new());
         Self {
             stream,
@@ -59,6 +61,7 @@ impl Cable {
             bytes: 0,
             readable: true,
             writable: true,
+            tap,
         }
     }
 
@@ -88,10 +91,20 @@ impl Cable {
         }
         self.frames += 1;
         self.bytes += length as u64;
+        if let Some(tap) = &self.tap {
+            tap.frame(&self.out[start + 4..]);
+        }
         if let Some(prefix) = self.out.get_mut(start..start + 4) {
             prefix.copy_from_slice(&(length as u32).to_be_bytes());
         }
         result
+    }
+
+    /// Captures a frame of the guest's, if frames are captured.
+    pub(crate) fn note(&self, frame: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap.frame(frame);
+        }
     }
 
     /// Reads what there is, up to a bound.
@@ -178,7 +191,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_none_leaves_no_frame() {
         let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut cable = Cable::new(stream.into());
+        let mut cable = Cable::new(stream.into(), None);
         cable.frame(|_, _| ());
         assert!(cable.is_empty());
         cable.frame(|out, _| out.push(7));

@@ -2,7 +2,7 @@
 
 use crate::addresses::Mac;
 use crate::cable::split_frame;
-use crate::dns::{Question, answer};
+use crate::dns::{Question, answer, found};
 use crate::wire::{self, Content, Datagram, Packet, Protocol, Segment, arp_reply, neighbour_reply};
 
 /// Takes `bytes` for what comes over a cable, and takes every frame apart as the stack does; how many made sense.
@@ -38,6 +38,7 @@ fn inspect_packet(from: Mac, packet: &Packet<'_>) -> Option<()> {
             let datagram = Datagram::parse(packet)?;
             if let Some(question) = Question::parse(datagram.payload) {
                 answer(datagram.payload, &question, 0, &[packet.from], 1);
+                found(datagram.payload, &question);
             }
         }
     }

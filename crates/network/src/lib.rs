@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! guest ─ virtio ─ monitor ─ cable ─▶ stack ┬ wire       frames, taken apart and put together
-//!                                           ├ reach      what may be reached: decided for each connection
+//!                                           ├ reach      what may be reached: decided for each connection,
+//!                                           │            by rules (egress) and names (pins), and told (audit)
+//!                                           ├ capture    what is on the cable, in a file
 //!                                           ├ tcp        connections, each with a socket of this host
 //!                                           ├ datagrams  UDP, and pings
 //!                                           └ dns        names
@@ -13,10 +15,14 @@
 //! thread of its own that sleeps until something happens. It knows nothing of workspaces, images or the monitor.
 
 mod addresses;
+mod audit;
 mod cable;
+mod capture;
 mod datagrams;
 mod dns;
+mod egress;
 mod inspect;
+mod pins;
 mod publish;
 mod reach;
 mod report;
@@ -29,9 +35,12 @@ mod wire;
 pub use addresses::{
     GATEWAY, GATEWAY_6, GUEST, GUEST_6, HOST_NAME, MTU, NAMESERVER, NAMESERVER_6, PREFIX, PREFIX_6,
 };
+pub use audit::{Audit, Decision, Traffic};
+pub use capture::{Capture, CaptureError};
+pub use egress::{Egress, EgressRule, InvalidEgressRule, Policy};
 pub use inspect::inspect;
 pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
 pub use reach::{HostAccess, Refusal};
 pub use report::Report;
 pub use settings::{HostEntry, InvalidHostEntry, Settings};
-pub use stack::Network;
+pub use stack::{Network, Outlets};

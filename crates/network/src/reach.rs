@@ -2,11 +2,22 @@
 //!
 //! Every address that a guest can name comes here, also those that it made up: the host's loopback and own
 //! addresses, link-local ones (among them those from which clouds hand out credentials), multicast. Whatever name
-//! led to an address, it is the address that counts.
+//! led to an address, it is the address that counts: first what it is, then the user's rules, in which a name stands
+//! for the addresses that it was resolved to through us.
+//!
+//! ```text
+//! this host ─ is it allowed ─┐
+//! one link's, nobody's ──────┼─▶ --deny ─▶ --allow ADDRESS ─▶ --allow NAME, not in a private network ─▶ --egress
+//! elsewhere ─────────────────┘
+//! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Instant;
 
-use crate::addresses::{is_gateway, is_inside};
+use crate::addresses::{GATEWAY, HOST_NAME, is_gateway, is_inside};
+use crate::audit::Traffic;
+use crate::egress::{Attempt, Egress, Policy, embedded};
+use crate::pins::Pins;
 
 /// Whether a guest may reach this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -31,34 +42,156 @@ pub enum Refusal {
     NotOne,
     /// Nobody has it.
     Nobody,
+    /// A rule refuses it.
+    Denied,
+    /// No rule allows it.
+    NotAllowed,
+    /// A name that a rule allows led into a private network, which only rules about addresses open.
+    Private,
 }
 
-/// Where a connection to `to` leads on this host, or why nowhere.
-pub(crate) fn decide(to: SocketAddr, access: HostAccess) -> Result<SocketAddr, Refusal> {
-    let address = to.ip().to_canonical();
-    if is_inside(address) {
-        if !is_gateway(address) {
+impl std::fmt::Display for Refusal {
+    /// Why, in words.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::Host => "it is this host",
+            Self::LinkLocal => "it is a link-local address",
+            Self::NotOne => "it is no address of one machine",
+            Self::Nobody => "nobody has this address",
+            Self::Denied => "a rule of --deny names it",
+            Self::NotAllowed => "no rule of --allow names it",
+            Self::Private => "its name leads into a private network, which --allow opens by address",
+        })
+    }
+}
+
+/// What is decided of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Where it leads on this host, or why nowhere.
+    pub(crate) way: Result<SocketAddr, Refusal>,
+    /// The name by which the guest found the address: the one that counted, if one did.
+    pub(crate) name: Option<String>,
+}
+
+/// All that decisions are made by.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    pub(crate) access: HostAccess,
+    pub(crate) policy: Policy,
+    /// Names of the workspace's own, in small letters. The user gave them their addresses.
+    pub(crate) own: Vec<(String, IpAddr)>,
+    pub(crate) pins: Pins,
+}
+
+impl Reach {
+    /// Decides about a connection, or the first datagram of a conversation.
+    pub(crate) fn decide(&self, to: SocketAddr, traffic: Traffic, now: Instant) -> Verdict {
+        let address = to.ip().to_canonical();
+        let own: Vec<&str> = self.own_names(address).collect();
+        let mut names = own.clone();
+        names.extend(self.pins.names(address, now));
+        let attempt = Attempt { address, port: to.port(), traffic, names: &names };
+        let allowed = self.policy.allowed_name(&attempt);
+        let way = self.decide_address(&attempt, allowed, &own);
+        let name = allowed.or(names.first().copied()).map(str::to_owned);
+        Verdict { way, name }
+    }
+
+    fn decide_address(
+        &self,
+        attempt: &Attempt<'_>,
+        allowed: Option<&str>,
+        own: &[&str],
+    ) -> Result<SocketAddr, Refusal> {
+        let address = attempt.address;
+        if is_inside(address) {
+            return self.decide_host(attempt, own);
+        }
+        match refused_range(address) {
+            Some(Refusal::LinkLocal) if self.policy.allows_link_local(attempt) => {}
+            Some(refusal) => return Err(refusal),
+            None => {}
+        }
+        if is_own(address) {
+            return Err(Refusal::Host);
+        }
+        if self.policy.denies(attempt) {
+            return Err(Refusal::Denied);
+        }
+        let reached = Ok(SocketAddr::new(address, attempt.port));
+        if self.policy.otherwise() == Egress::Allow || self.policy.allows_address(attempt) {
+            return reached;
+        }
+        match allowed {
+            None => Err(Refusal::NotAllowed),
+            Some(name) if is_private(address) && !own.contains(&name) => Err(Refusal::Private),
+            Some(_) => reached,
+        }
+    }
+
+    /// This host is opened as a whole, or by rules that name it.
+    fn decide_host(&self, attempt: &Attempt<'_>, own: &[&str]) -> Result<SocketAddr, Refusal> {
+        if !is_gateway(attempt.address) {
             return Err(Refusal::Nobody);
         }
-        return match access {
-            HostAccess::Allowed => Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), to.port())),
-            HostAccess::Refused => Err(Refusal::Host),
-        };
+        if self.policy.denies(attempt) {
+            return Err(Refusal::Denied);
+        }
+        let named = || own.iter().any(|name| self.policy.names(name, attempt));
+        if self.access == HostAccess::Allowed || named() {
+            return Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), attempt.port));
+        }
+        Err(Refusal::Host)
     }
-    refused_range(address)?;
-    if is_own(address) {
-        return Err(Refusal::Host);
+
+    /// Why a name's addresses, and what else is known by it, are none of the guest's business. The workspace's own
+    /// names are no secret.
+    pub(crate) fn refuses_name(&self, name: &str) -> Option<Refusal> {
+        if self.policy.denies_name(name) {
+            return Some(Refusal::Denied);
+        }
+        let known = self.policy.resolves(name) || self.own_addresses(name).is_some();
+        (!known).then_some(Refusal::NotAllowed)
     }
-    Ok(SocketAddr::new(address, to.port()))
+
+    /// The addresses that a name has without asking anybody; `None` if it is none of the workspace's own.
+    pub(crate) fn own_addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let own = self.own.iter().filter(|(own, _)| own == name);
+        let mut found: Vec<IpAddr> = own.map(|(_, address)| *address).collect();
+        if name != HOST_NAME {
+            return (!found.is_empty()).then_some(found);
+        }
+        if found.is_empty() && (self.access == HostAccess::Allowed || self.policy.names_somehow(name)) {
+            found.push(GATEWAY.into());
+        }
+        Some(found)
+    }
+
+    fn own_names(&self, address: IpAddr) -> impl Iterator<Item = &str> {
+        let host = is_gateway(address).then_some(HOST_NAME);
+        let is_its = move |own: &IpAddr| *own == address || is_gateway(*own) && is_gateway(address);
+        let own = self.own.iter().filter(move |(_, own)| is_its(own)).map(|(name, _)| name.as_str());
+        host.into_iter().chain(own)
+    }
 }
 
+/// Networks whose addresses mean something on one link only, with the length of their prefixes in bits. Some are
+/// where clouds hand out credentials.
+pub(crate) const LINK_LOCAL: [(IpAddr, u8); 5] = [
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), 32),
+    (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)), 32),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 9),
+    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0)), 32),
+];
+
 /// Addresses that are refused wherever they lead.
-fn refused_range(address: IpAddr) -> Result<(), Refusal> {
-    let refusal = match address {
+fn refused_range(address: IpAddr) -> Option<Refusal> {
+    match address {
         IpAddr::V4(address) => refused_4(address),
-        IpAddr::V6(address) => refused_6(address),
-    };
-    refusal.map_or(Ok(()), Err)
+        IpAddr::V6(v6) => refused_6(v6).or_else(|| refused_4(embedded(address)?)),
+    }
 }
 
 fn refused_4(address: Ipv4Addr) -> Option<Refusal> {
@@ -67,9 +200,7 @@ fn refused_4(address: Ipv4Addr) -> Option<Refusal> {
         _ if first == 127 || first == 0 => Some(Refusal::Host),
         _ if address.is_link_local() => Some(Refusal::LinkLocal),
         // The credentials of two clouds that do not use link-local addresses.
-        _ if address == Ipv4Addr::new(100, 100, 100, 200) || address == Ipv4Addr::new(192, 0, 0, 192) => {
-            Some(Refusal::LinkLocal)
-        }
+        _ if LINK_LOCAL.contains(&(address.into(), 32)) => Some(Refusal::LinkLocal),
         // Multicast, reserved, and broadcast.
         _ if first >= 224 => Some(Refusal::NotOne),
         _ => None,
@@ -77,22 +208,28 @@ fn refused_4(address: Ipv4Addr) -> Option<Refusal> {
 }
 
 fn refused_6(address: Ipv6Addr) -> Option<Refusal> {
-    let segments = address.segments();
-    let (high, low) = (segments[6].to_be_bytes(), segments[7].to_be_bytes());
-    let embedded = Ipv4Addr::new(high[0], high[1], low[0], low[1]);
-    match segments {
+    match address.segments() {
         // Unspecified, loopback, and IPv4 addresses in their old clothes.
         [0, 0, 0, 0, 0, 0, ..] => Some(Refusal::Host),
         [0xff00..=0xffff, ..] => Some(Refusal::NotOne),
         // The second is where a cloud hands out credentials.
         [0xfe80..=0xfeff, ..] | [0xfd00, 0x0ec2, ..] => Some(Refusal::LinkLocal),
-        // Translated to IPv4 somewhere (RFC 6052, RFC 3056).
-        [0x64, 0xff9b, ..] => refused_4(embedded),
-        [0x2002, high, low, ..] => {
-            let (high, low) = (high.to_be_bytes(), low.to_be_bytes());
-            refused_4(Ipv4Addr::new(high[0], high[1], low[0], low[1]))
-        }
         _ => None,
+    }
+}
+
+/// Whether it is an address of somebody's own network, which means something else elsewhere (RFC 1918, 4193, 6598).
+fn is_private(address: IpAddr) -> bool {
+    if let Some(embedded) = embedded(address) {
+        return is_private(embedded.into());
+    }
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private() || address.is_link_local() || first == 100 && second & 0xc0 == 64
+        }
+        // Those of the third kind are out of use since long (RFC 3879).
+        IpAddr::V6(address) => matches!(address.segments()[0], 0xfc00..=0xfdff | 0xfe80..=0xfeff),
     }
 }
 
@@ -118,43 +255,4 @@ fn source_for(address: IpAddr) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(address: &str, access: HostAccess) -> Result<SocketAddr, Refusal> {
-        decide(SocketAddr::new(address.parse().unwrap(), 80), access)
-    }
-
-    #[test]
-    fn this_host_is_reached_by_one_address_and_only_when_that_is_allowed() {
-        assert_eq!(asked("10.0.2.2", HostAccess::Refused), Err(Refusal::Host));
-        assert_eq!(asked("10.0.2.2", HostAccess::Allowed), Ok("127.0.0.1:80".parse().unwrap()));
-        for access in [HostAccess::Refused, HostAccess::Allowed] {
-            for own in ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::127.0.0.1"] {
-                assert_eq!(asked(own, access), Err(Refusal::Host), "{own}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_serves_one_link_or_many_machines_is_refused() {
-        for address in ["169.254.169.254", "169.254.0.1", "fe80::1", "fd00:ec2::254", "100.100.100.200"] {
-            assert_eq!(asked(address, HostAccess::Allowed), Err(Refusal::LinkLocal), "{address}");
-        }
-        for address in ["64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::ffff:169.254.169.254"] {
-            assert_eq!(asked(address, HostAccess::Allowed), Err(Refusal::LinkLocal), "{address}");
-        }
-        for address in ["224.0.0.1", "255.255.255.255", "240.0.0.1", "ff02::1"] {
-            assert_eq!(asked(address, HostAccess::Allowed), Err(Refusal::NotOne), "{address}");
-        }
-        for address in ["10.0.2.3", "10.0.2.77", "fd6d:6963:726f::9"] {
-            assert_eq!(asked(address, HostAccess::Allowed), Err(Refusal::Nobody), "{address}");
-        }
-    }
-
-    #[test]
-    fn what_is_elsewhere_is_reached() {
-        assert_eq!(asked("198.51.100.7", HostAccess::Refused), Ok("198.51.100.7:80".parse().unwrap()));
-        assert_eq!(asked("2001:db8::7", HostAccess::Refused), Ok("[2001:db8::7]:80".parse().unwrap()));
-    }
-}
+mod tests;

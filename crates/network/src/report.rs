@@ -29,6 +29,15 @@ pub struct Report {
     pub refused: u64,
     /// What found a limit: too many connections, conversations or questions.
     pub limited: u64,
+    /// Decisions that were not told to anybody, since there were too many at once.
+    #[serde(default)]
+    pub unheard: u64,
+    /// Frames that are in a capture, and those for which it had no room.
+    #[serde(default)]
+    pub captured: u64,
+    /// See above.
+    #[serde(default)]
+    pub capture_missed: u64,
     /// Frames that made no sense, or were not the guest's to send.
     pub dropped: u64,
 }

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::addresses::GATEWAY;
-use crate::dns::Names;
-use crate::reach::HostAccess;
+use crate::egress::Policy;
+use crate::reach::{HostAccess, Reach};
 
 /// What a network is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,14 +17,16 @@ pub struct Settings {
     pub host: HostAccess,
     /// The name servers to ask; this host's if empty.
     pub nameservers: Vec<IpAddr>,
+    /// What else the guest may reach.
+    pub policy: Policy,
     /// Names of the workspace's own.
     pub names: Vec<HostEntry>,
 }
 
 impl Settings {
-    pub(crate) fn names(&self) -> Names {
-        let own = self.names.iter().map(|entry| (entry.name.clone(), entry.address));
-        Names { own: own.collect(), access: self.host }
+    pub(crate) fn reach(&self) -> Reach {
+        let own = self.names.iter().map(|entry| (entry.name.clone(), entry.address)).collect();
+        Reach { access: self.host, policy: self.policy.clone(), own, ..Reach::default() }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod commands;
 mod frames;
+mod names;
 mod sockets;
 mod work;
 
@@ -23,11 +24,13 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
+use crate::audit::Audit;
 use crate::cable::Cable;
+use crate::capture::Capture;
 use crate::datagrams::{Conversation, Kind};
-use crate::dns::{Names, Pending, Servers};
+use crate::dns::{NameStream, Pending, Servers};
 use crate::publish::Listener;
-use crate::reach::HostAccess;
+use crate::reach::Reach;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::slab::{Key, Slab};
@@ -39,6 +42,7 @@ pub(crate) use commands::Command;
 const MOST_CONNECTIONS: usize = 16 * 1024;
 const MOST_CONVERSATIONS: usize = 1024;
 const MOST_QUESTIONS: usize = 256;
+const MOST_NAME_STREAMS: usize = 64;
 
 /// Descriptors that are for others.
 const SPARE_DESCRIPTORS: usize = 128;
@@ -54,6 +58,15 @@ pub struct Network {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Where it is told what goes on in a network.
+#[derive(Debug, Default)]
+pub struct Outlets {
+    /// What is decided.
+    pub audit: Audit,
+    /// What is on the cable.
+    pub capture: Option<Capture>,
+}
+
 /// What an event or a deadline is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Token {
@@ -63,6 +76,7 @@ enum Token {
     Tcp(Key),
     Datagrams(Key),
     Dns(Key),
+    NameStream(Key),
 }
 
 impl Token {
@@ -74,6 +88,7 @@ impl Token {
             Self::Tcp(key) => (3, key.to_bits()),
             Self::Datagrams(key) => (4, key.to_bits()),
             Self::Dns(key) => (5, key.to_bits()),
+            Self::NameStream(key) => (6, key.to_bits()),
         };
         EventData::new_u64(kind << 56 | rest)
     }
@@ -87,7 +102,8 @@ impl Token {
             2 => Self::Listener(rest as usize),
             3 => Self::Tcp(Key::from_bits(rest)),
             4 => Self::Datagrams(Key::from_bits(rest)),
-            _ => Self::Dns(Key::from_bits(rest)),
+            5 => Self::Dns(Key::from_bits(rest)),
+            _ => Self::NameStream(Key::from_bits(rest)),
         }
     }
 }
@@ -105,9 +121,10 @@ struct Stack {
     conversations: Slab<Conversation>,
     conversation_keys: HashMap<(Kind, Ends), Key>,
     questions: Slab<Pending>,
-    names: Names,
+    name_streams: Slab<NameStream>,
     servers: Servers,
-    access: HostAccess,
+    reach: Reach,
+    outlets: Outlets,
     /// A place whose listener is gone stays empty.
     listeners: Vec<Option<Listener>>,
     deadlines: BinaryHeap<Reverse<(Instant, Token)>>,
@@ -121,10 +138,10 @@ struct Stack {
 
 impl Network {
     /// Starts the thread. There is no guest yet; clients of published ports wait for one.
-    pub fn start(settings: Settings, listeners: Vec<Listener>) -> io::Result<Self> {
+    pub fn start(settings: Settings, listeners: Vec<Listener>, outlets: Outlets) -> io::Result<Self> {
         let (commands, receiver) = channel();
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let stack = Stack::new(settings, &wake)?;
+        let stack = Stack::new(settings, outlets, &wake)?;
         let heard = wake.try_clone()?;
         let run = move || stack.run(listeners, &receiver, &heard);
         let thread = std::thread::Builder::new().name("network".to_owned()).spawn(run)?;
@@ -133,7 +150,7 @@ impl Network {
 }
 
 impl Stack {
-    fn new(settings: Settings, wake: &OwnedFd) -> io::Result<Self> {
+    fn new(settings: Settings, outlets: Outlets, wake: &OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake, Token::Wake.data(), EventFlags::IN)?;
         Ok(Self {
@@ -146,9 +163,10 @@ impl Stack {
             conversations: Slab::default(),
             conversation_keys: HashMap::new(),
             questions: Slab::default(),
-            names: settings.names(),
+            name_streams: Slab::default(),
+            reach: settings.reach(),
             servers: Servers::new(settings.nameservers),
-            access: settings.host,
+            outlets,
             listeners: Vec::new(),
             deadlines: BinaryHeap::new(),
             pool: 0,
@@ -220,6 +238,7 @@ impl Stack {
             }
             Token::Datagrams(key) => self.said(key),
             Token::Dns(key) => self.resolved(key),
+            Token::NameStream(key) => self.asked_in_stream(key),
         }
     }
 

@@ -21,6 +21,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
 use crate::addresses::MTU;
 use crate::cable::Cable;
 use crate::wire::{Flags, Segment, Sending, emit_segment};
@@ -343,6 +346,24 @@ impl Flow {
         self.to_guest = VecDeque::new();
         self.to_host = VecDeque::new();
     }
+}
+
+/// A socket that is on its way to `to`.
+pub(crate) fn connect(to: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    prepare(&socket)?;
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// When to send is the guest's affair; that the other side is gone is noticed here.
+pub(crate) fn prepare(socket: &OwnedFd) -> Result<(), Errno> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)
 }
 
 /// How much more a buffer with so much in it may take.

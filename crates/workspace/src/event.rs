@@ -10,9 +10,11 @@ use std::io;
 
 use home::{Exclusive, Home, Name};
 use jiff::Timestamp;
+use network::Refusal;
 use serde::{Deserialize, Serialize};
 
 use crate::DiskSize;
+use crate::audit::NetworkLogEntry;
 use crate::health::Health;
 use crate::journal::{Appender, Bounds, Directory};
 use crate::state::Exit;
@@ -115,6 +117,17 @@ pub enum EventKind {
     },
     /// Its machine goes on.
     WentOn,
+    /// Its guest wanted to reach what it may not.
+    EgressRefused {
+        /// What, in words.
+        target: String,
+        /// Why not.
+        reason: Refusal,
+        /// How many times in a moment.
+        times: u64,
+        /// How many refusals before this one are in no event, since there were too many.
+        left_out: u64,
+    },
     /// What a newer release wrote, as it wrote it.
     #[serde(untagged)]
     Other(serde_json::Map<String, serde_json::Value>),
@@ -146,8 +159,25 @@ impl EventKind {
             Self::Health { health } => format!("health: {health}"),
             Self::Stalled { reason } => format!("stands still: {reason}"),
             Self::WentOn => "goes on".to_owned(),
+            Self::EgressRefused { target, reason, times, left_out } => {
+                let times = if *times == 1 { String::new() } else { format!(", {times} times") };
+                let before = if *left_out == 0 {
+                    String::new()
+                } else {
+                    format!(", after {left_out} that are not told")
+                };
+                format!("not reached: {target}, since {reason}{times}{before}")
+            }
             Self::Other(fields) => serde_json::to_string(fields).expect("it was read from such a text"),
         }
+    }
+}
+
+impl EventKind {
+    /// That something was refused, if it was.
+    pub(crate) fn refusal(entry: &NetworkLogEntry) -> Option<Self> {
+        let (target, times, left_out) = (entry.target(), entry.times, entry.left_out);
+        Some(Self::EgressRefused { target, reason: entry.reason?, times, left_out })
     }
 }
 

@@ -20,6 +20,7 @@
 pub mod agent;
 mod artifact;
 mod attach;
+mod audit;
 mod boot;
 mod clone;
 mod command;
@@ -68,6 +69,7 @@ mod workspace;
 
 pub use artifact::{Artifact, InvalidArtifact};
 pub use attach::{DiskSlots, MountsError, check_mounts, users_of, volume_users};
+pub use audit::{FollowNetworkLog, NetworkLogEntry, NetworkLogFilter, NetworkLogReader, Verdict};
 pub use boot::{BootError, StartKind};
 pub use clone::CloneError;
 pub use command::{CommandError, Overrides};

@@ -7,18 +7,19 @@
 //!
 //! Unless the workspace is kept, its disk has no name, so nothing is left of a run however it ends.
 
+mod connected;
 mod kept;
 mod running;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::{Stall, Stalls};
 use home::{Home, Name};
 use image::{Image, Store};
-use network::{Listener, PublishError, PublishSpec};
+use network::{Capture, CaptureError, Listener, PublishError, PublishSpec};
 use proto::{Arrangement, Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ use volume::{AttachError, Mount};
 use crate::agent::{Agent, AgentError};
 use crate::artifact::Artifact;
 use crate::attach::{MountsError, attach_all, check_mounts};
+use crate::audit::NetworkLogEntry;
 use crate::boot::{Booted, StartKind, tell_time};
 use crate::copy::{Copied, CopyError};
 use crate::plan::{Plan, WritableDisk};
@@ -40,6 +42,7 @@ use crate::{
     BootError, CommandError, InvalidStopSignal, MachineId, MachineSettings, Overrides, StopSignal, Tmpfs,
     command,
 };
+use connected::Connected;
 use kept::KeptRun;
 use running::Running;
 
@@ -56,6 +59,8 @@ pub struct RunRequest {
     pub network: network::Settings,
     /// The ports that are published on this host.
     pub publish: Vec<PublishSpec>,
+    /// The file that what its network carries is written to.
+    pub pcap: Option<PathBuf>,
     /// The workspace's name.
     pub name: Name,
     /// The host name; the workspace's name if absent.
@@ -99,6 +104,8 @@ pub struct Ran {
     pub finished: Finished,
     /// What became of its outputs.
     pub outputs: Vec<(Artifact, Result<Copied, CopyError>)>,
+    /// What its network refused, as far as there is room to tell.
+    pub refused: Vec<NetworkLogEntry>,
 }
 
 /// What happens to a run's workspace.
@@ -213,6 +220,9 @@ pub enum RunError {
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Packets could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The network could not be started.
     #[error("failed to start the network")]
     Network(#[source] std::io::Error),
@@ -262,6 +272,7 @@ pub struct PreparedRun {
     kept: Option<KeptRun>,
     command: Command,
     listeners: Vec<Listener>,
+    capture: Option<Capture>,
     request: RunRequest,
 }
 
@@ -298,6 +309,7 @@ pub fn prepare(
     }
     check_mounts(&request.volumes)?;
     let listeners = network::bind(&request.publish)?;
+    let capture = request.pcap.as_deref().map(Capture::create).transpose()?;
     let total = request.image.size();
     let image = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     let root =
@@ -315,7 +327,7 @@ pub fn prepare(
             (Some(kept), WritableDisk::Kept(disk))
         }
     };
-    Ok(PreparedRun { plan, disk, template, template_use, kept, command, listeners, request })
+    Ok(PreparedRun { plan, disk, template, template_use, kept, command, listeners, capture, request })
 }
 
 pub(crate) fn image_stop_signal(image: &Image) -> Result<Option<StopSignal>, InvalidStopSignal> {
@@ -358,13 +370,14 @@ impl PreparedRun {
         let mut booted = tokio::select! {
             booted = start(&self.plan, self.disk, self.template, self.request.spares) => booted?,
             signal = ending_signal(&mut controls) => {
-                return Ok(Ran { finished: Finished::Interrupted(signal), outputs: Vec::new() });
+                return Ok(Ran { finished: Finished::Interrupted(signal), outputs: Vec::new(), refused: Vec::new() });
             }
         };
         let mut request = self.request;
-        let network = connect(booted.cable.take(), std::mem::take(&mut request.network), self.listeners);
-        // Until the run is over.
-        let _network = network.map_err(RunError::Network)?;
+        let settings = std::mem::take(&mut request.network);
+        let network =
+            Connected::start(booted.cable.take(), settings, self.listeners, self.capture, self.kept.as_ref());
+        let network = network.map_err(RunError::Network)?;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());
         let set_up = booted.set_up(hostname, machine_id.bytes(), request.arrangement());
@@ -383,23 +396,12 @@ impl PreparedRun {
             outcome = life => outcome,
             never = watch_stalls(stalls, &agent, &observe) => match never {},
         };
+        let refused = network.map(Connected::end).unwrap_or_default();
         if let Some(kept) = self.kept {
             kept.finish(&outcome);
         }
-        outcome.map(|finished| Ran { finished, outputs })
+        outcome.map(|finished| Ran { finished, outputs, refused })
     }
-}
-
-/// Gives the guest its network, if it is to have one.
-fn connect(
-    cable: Option<OwnedFd>,
-    settings: network::Settings,
-    listeners: Vec<Listener>,
-) -> std::io::Result<Option<network::Network>> {
-    let Some(cable) = cable else { return Ok(None) };
-    let network = network::Network::start(settings, listeners)?;
-    network.plug(cable);
-    Ok(Some(network))
 }
 
 /// Tells of a machine that stands still, and tells it the time when it goes on.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use engine::{MemorySize, Requested};
 use kernel::Release;
-use network::{HostAccess, HostEntry, PublishSpec};
+use network::{Egress, EgressRule, HostAccess, HostEntry, Policy, PublishSpec};
 use serde::{Deserialize, Serialize};
 
 use volume::Mount;
@@ -74,6 +75,18 @@ pub struct WorkspaceSpec {
     /// Names of its own, each with an address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add_host: Vec<HostEntry>,
+    /// The file that what its network carries is written to, anew with each start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcap: Option<PathBuf>,
+    /// What becomes of connections that no rule names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+    /// What the guest may reach.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<EgressRule>,
+    /// What it may not, whatever else is said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<EgressRule>,
     /// What runs its instructions.
     #[serde(with = "home::as_text")]
     pub accel: Requested,
@@ -128,6 +141,10 @@ impl Default for WorkspaceSpec {
             host_access: HostAccess::default(),
             dns: Vec::new(),
             add_host: Vec::new(),
+            pcap: None,
+            egress: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
             accel: Requested::default(),
             kernel: None,
             restart: RestartPolicy::default(),
@@ -166,11 +183,17 @@ impl WorkspaceSpec {
 }
 
 impl WorkspaceSpec {
+    /// What may be reached.
+    pub fn egress_policy(&self) -> Policy {
+        Policy { egress: self.egress, allow: self.allow.clone(), deny: self.deny.clone() }
+    }
+
     /// The network's part, beside its ports.
     pub fn network_settings(&self) -> network::Settings {
         network::Settings {
             host: self.host_access,
             nameservers: self.dns.clone(),
+            policy: self.egress_policy(),
             names: self.add_host.clone(),
         }
     }

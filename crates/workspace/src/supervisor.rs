@@ -24,12 +24,16 @@ mod standing;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use home::{Exclusive, Home, Name, fault_point};
+use network::{Capture, Network, Outlets};
 use template::Budget;
 
+use crate::audit::{Keeper, Listener};
 use crate::control::SOCKET;
+use crate::event::EventKind;
 use crate::socket::Socket;
 use crate::workspace::{Workspace, WorkspaceError};
 use life::Life;
@@ -50,6 +54,8 @@ pub struct Supervise {
     pub report: File,
     /// How much disk templates may take.
     pub templates: Budget,
+    /// The file that what the network carries is written to, in place of the one in its settings.
+    pub pcap: Option<PathBuf>,
 }
 
 /// Runs the workspace until it ends for good.
@@ -59,7 +65,7 @@ pub async fn supervise(order: Supervise) {
     let mut report = Report::new(order.report);
     // From here on the terminal's signals are not ours. It fails only for a leader of a process group.
     let _ = rustix::process::setsid();
-    match prepare(&order.home, &order.name, order.lock, order.templates) {
+    match prepare(&order.home, &order.name, order.lock, order.templates, order.pcap) {
         Ok(prepared) => prepared.run(report).await,
         Err(error) => {
             report.say(&Said::Failed(Failure {
@@ -79,29 +85,59 @@ struct Prepared {
     lock: Exclusive,
     logs: Logbook,
     network: Option<network::Network>,
+    /// Keeps what the network decides.
+    keeper: Option<Keeper>,
     templates: Budget,
 }
 
-fn prepare(home: &Home, name: &Name, lock: File, templates: Budget) -> Result<Prepared, WorkspaceError> {
+fn prepare(
+    home: &Home,
+    name: &Name,
+    lock: File,
+    templates: Budget,
+    pcap: Option<PathBuf>,
+) -> Result<Prepared, WorkspaceError> {
     let found = Workspace::find(home, name)?;
     let io = |source| WorkspaceError::Io { name: name.clone(), source };
     let directory = File::open(found.directory()).map_err(io)?;
     let lock = Exclusive::inherited(lock, &found.lock_path());
     let workspace = found.through(&directory);
     let logs = Logbook::open(&workspace.logs()).map_err(io)?;
-    let network = network(&workspace)?;
-    Ok(Prepared { workspace, directory, lock, logs, network, templates })
+    let (network, keeper) = network(&workspace, &directory, pcap)?.unzip();
+    Ok(Prepared { workspace, directory, lock, logs, network, keeper, templates })
 }
 
 /// The workspace's network, its ports bound: one that is taken is an error before anything boots.
-fn network(workspace: &Workspace) -> Result<Option<network::Network>, WorkspaceError> {
+fn network(
+    workspace: &Workspace,
+    directory: &File,
+    pcap: Option<PathBuf>,
+) -> Result<Option<(Network, Keeper)>, WorkspaceError> {
     let spec = &workspace.record().spec;
     if spec.network == crate::Network::Isolated {
         return Ok(None);
     }
     let listeners = network::bind(&spec.publish)?;
-    let network = network::Network::start(spec.network_settings(), listeners);
-    network.map(Some).map_err(|source| WorkspaceError::Io { name: workspace.name().clone(), source })
+    let pcap = pcap.or_else(|| spec.pcap.clone());
+    let capture = pcap.as_deref().map(Capture::create).transpose()?;
+    let started = tell_refusals(workspace, directory)
+        .and_then(|listener| Keeper::start(Some(workspace.directory()), listener))
+        .and_then(|(keeper, audit)| {
+            Ok((Network::start(spec.network_settings(), listeners, Outlets { audit, capture })?, keeper))
+        });
+    started.map(Some).map_err(|source| WorkspaceError::Io { name: workspace.name().clone(), source })
+}
+
+/// Notes refusals as events of the workspace, whatever it is called then.
+fn tell_refusals(workspace: &Workspace, directory: &File) -> std::io::Result<Listener> {
+    let directory = directory.try_clone()?;
+    let workspace = workspace.clone().through(&directory);
+    Ok(Box::new(move |entry| {
+        let _open = &directory;
+        if let Some(event) = EventKind::refusal(entry) {
+            workspace.called_now().tell(event);
+        }
+    }))
 }
 
 impl Prepared {
@@ -124,7 +160,7 @@ impl Prepared {
         tracing::debug!(descriptor = self.directory.as_raw_fd(), "the supervisor listens");
         let life = Life {
             workspace: self.workspace,
-            shared,
+            shared: Arc::clone(&shared),
             orders,
             logs: self.logs,
             report,
@@ -137,6 +173,10 @@ impl Prepared {
         fault_point("supervise.over");
         // Nobody may find a supervisor that takes no orders any more, nor wait for one.
         serving.abort();
+        shared.cut_network();
+        if let Some(keeper) = self.keeper {
+            keeper.finish();
+        }
         socket.remove();
         drop(self.lock);
         last_words.say().await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use home::{Exclusive, Home, LockError, Name, RecordError, names_in, read_record, write_record};
 use jiff::Timestamp;
-use network::PublishError;
+use network::{CaptureError, PublishError};
 use proto::Usage;
 use tokio::net::UnixStream;
 
@@ -111,6 +111,9 @@ pub enum WorkspaceError {
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Packets could not be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// A record could not be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -133,6 +136,7 @@ impl WorkspaceError {
         match self {
             Self::Publish(PublishError::Taken { .. }) => "port_taken",
             Self::Publish(_) => "port",
+            Self::Capture(_) => "capture",
             _ => "workspace",
         }
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{Network, Stack, Token, with_flow};
 use crate::cable::{Cable, Read};
+use crate::capture::Capture;
 use crate::publish::{Listener, Published};
 use crate::report::Report;
 
@@ -110,7 +111,10 @@ impl Stack {
 
     fn reported(&self) -> Report {
         let (frames, bytes) = self.cable.as_ref().map_or((0, 0), |cable| (cable.frames, cable.bytes));
+        let capture = self.outlets.capture.as_ref().map(Capture::counts).unwrap_or_default();
         Report {
+            captured: capture.captured,
+            capture_missed: capture.missed,
             frames_received: self.report.frames_received + frames,
             bytes_received: self.report.bytes_received + bytes,
             tcp_connections: self.flows.len() as u64,
@@ -125,7 +129,7 @@ impl Stack {
             tracing::error!(%error, "the guest's cable cannot be used");
             return;
         }
-        let cable = Cable::new(stream);
+        let cable = Cable::new(stream, self.outlets.capture.as_ref().map(Capture::tap));
         self.watch(cable.descriptor(), Token::Cable);
         self.cable = Some(cable);
         // Those who called before there was a guest.
@@ -147,6 +151,7 @@ impl Stack {
         self.conversations.drain();
         self.conversation_keys.clear();
         self.questions.drain();
+        self.name_streams.drain();
         self.deadlines.clear();
         self.eager.clear();
         self.owing.clear();

@@ -1,10 +1,14 @@
 //! The guest's frames: whose they are, and what each leads to.
 
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime};
+
 use super::{Stack, with_flow};
 use crate::addresses::{is_gateway, is_guest, is_nameserver};
+use crate::audit::{Decision, Traffic};
 use crate::cable::split_frame;
 use crate::datagrams::Kind;
-use crate::reach::decide;
+use crate::reach::Refusal;
 use crate::tcp::{Ends, Fate, Flow};
 use crate::wire::{
     self, Content, Datagram, Flags, Packet, Protocol, Segment, Sending, Unreachable, arp_reply, emit_segment,
@@ -23,6 +27,9 @@ impl Stack {
                     used += length;
                     self.report.frames_sent += 1;
                     self.report.bytes_sent += frame.len() as u64;
+                    if let Some(cable) = &self.cable {
+                        cable.note(frame);
+                    }
                     if self.take_frame(frame).is_none() {
                         self.report.dropped += 1;
                     }
@@ -97,27 +104,42 @@ impl Stack {
 
     /// Opens the connection that the guest asks for; `None` if it cannot be.
     fn open(&mut self, ends: Ends, syn: &Segment<'_>) -> Option<()> {
-        let to = if is_nameserver(ends.remote.ip()) && ends.remote.port() == 53 {
-            // Long answers; what they contain is the host's name server's.
-            *self.servers.now().first()?
-        } else {
-            match decide(ends.remote, self.access) {
-                Ok(to) => to,
-                Err(refusal) => {
-                    tracing::debug!(remote = %ends.remote, ?refusal, "a connection is refused");
-                    self.report.refused += 1;
-                    return None;
-                }
-            }
-        };
+        let to_names = is_nameserver(ends.remote.ip()) && ends.remote.port() == 53;
+        let to = if to_names { None } else { Some(self.judge(Traffic::Tcp, ends.remote)?) };
         if self.flows.len() >= self.most_connections {
             self.report.limited += 1;
             return None;
         }
-        let socket = super::sockets::connect_tcp(to).ok()?;
+        let socket = match to {
+            None => self.name_stream()?,
+            Some(to) => crate::tcp::connect(to).ok()?,
+        };
         let start = random();
         self.add_flow(Flow::outbound(ends, socket, syn, start));
         Some(())
+    }
+
+    /// Decides about what the guest wants, and tells whoever listens; where it leads on this host.
+    pub(super) fn judge(&mut self, traffic: Traffic, to: SocketAddr) -> Option<SocketAddr> {
+        let verdict = self.reach.decide(to, traffic, Instant::now());
+        self.note(traffic, Some(to), verdict.name, verdict.way.err());
+        verdict.way.ok()
+    }
+
+    /// Tells of a decision.
+    pub(super) fn note(
+        &mut self,
+        traffic: Traffic,
+        to: Option<SocketAddr>,
+        name: Option<String>,
+        refusal: Option<Refusal>,
+    ) {
+        if let Some(refusal) = refusal {
+            tracing::debug!(?traffic, ?to, ?name, ?refusal, "the guest is refused");
+            self.report.refused += 1;
+        }
+        let told = self.outlets.audit.tell(Decision { time: SystemTime::now(), traffic, to, name, refusal });
+        self.report.unheard += u64::from(!told);
     }
 
     /// Nobody listens there (RFC 9293, 3.10.7.1).

@@ -1,44 +1,24 @@
 //! This host's sockets: made for the guest, and by those who call it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
 use super::frames::random;
-use super::{MOST_CONVERSATIONS, MOST_QUESTIONS, Stack, Token};
+use super::{MOST_CONVERSATIONS, Stack, Token};
 use crate::addresses::{GATEWAY, GUEST, is_inside};
+use crate::audit::Traffic;
 use crate::datagrams::{self, Conversation, Kind, Way};
-use crate::dns::{Pending, Question, Resolved};
 use crate::publish::{Listener, PortProtocol};
-use crate::reach::decide;
 use crate::slab::Key;
 use crate::tcp::{Ends, Flow, Io};
-use crate::wire::{Datagram, Echo, LONGEST_DATAGRAM, Unreachable, echo_reply, emit_datagram};
+use crate::wire::{Echo, LONGEST_DATAGRAM, Unreachable, echo_reply, emit_datagram};
 
 /// How many callers, or datagrams of one conversation, are served before others have their turn.
 const TURN: usize = 64;
-
-/// A socket that is on its way to `to`.
-pub(super) fn connect_tcp(to: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    prepare(&socket)?;
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(error) => Err(error),
-    }
-}
-
-/// When to send is the guest's affair; that the other side is gone is noticed here.
-fn prepare(socket: &OwnedFd) -> Result<(), Errno> {
-    sockopt::set_tcp_nodelay(socket, true)?;
-    sockopt::set_socket_keepalive(socket, true)
-}
 
 impl Stack {
     pub(super) fn add_flow(&mut self, flow: Flow) {
@@ -112,7 +92,7 @@ impl Stack {
         }
         let client = client.and_then(|client| SocketAddr::try_from(client).ok());
         // One that fails now is gone already.
-        prepare(&socket).ok();
+        crate::tcp::prepare(&socket).ok();
         let remote =
             self.seen_as(client, |stack, remote| stack.flow_keys.contains_key(&Ends { guest, remote }))?;
         let start = random();
@@ -240,11 +220,11 @@ impl Stack {
 
     /// Begins a conversation with somebody.
     fn address(&mut self, kind: Kind, ends: Ends) -> Result<Key, Unreachable> {
-        let to = decide(ends.remote, self.access).map_err(|refusal| {
-            tracing::debug!(remote = %ends.remote, ?refusal, "a datagram is refused");
-            self.report.refused += 1;
-            Unreachable::Forbidden
-        })?;
+        let traffic = match kind {
+            Kind::Udp => Traffic::Udp,
+            Kind::Ping => Traffic::Ping,
+        };
+        let to = self.judge(traffic, ends.remote).ok_or(Unreachable::Forbidden)?;
         let socket = datagrams::connect(kind, to).map_err(|error| match error {
             // Pings need a host that lets its users ping.
             Errno::ACCESS | Errno::PERM => Unreachable::Forbidden,
@@ -289,63 +269,5 @@ impl Stack {
         let echo = Echo { identifier: ends.guest.port(), sequence, payload };
         let (from, to): (IpAddr, IpAddr) = (ends.remote.ip(), ends.guest.ip());
         cable.frame(|out, mac| echo_reply(out, mac, from, to, echo));
-    }
-
-    /// The guest asks for a name.
-    pub(super) fn asked(&mut self, datagram: &Datagram<'_>) {
-        let Some(question) = Question::parse(datagram.payload) else {
-            self.report.dropped += 1;
-            return;
-        };
-        self.report.dns_total += 1;
-        if let Some(answer) = self.names.answer(datagram.payload, &question) {
-            return self.tell(datagram.to, datagram.from, &answer);
-        }
-        if self.questions.len() >= MOST_QUESTIONS {
-            self.report.limited += 1;
-            let oldest = self.questions.iter().min_by_key(|(_, pending)| pending.deadline);
-            if let Some((key, _)) = oldest {
-                self.questions.remove(key);
-            }
-        }
-        let (number, now) = (random() as u16, Instant::now());
-        let ends = (datagram.from, datagram.to);
-        let asked = (datagram.payload, question.clone());
-        let Some(pending) = Pending::ask(asked, ends, self.servers.now(), number, now) else {
-            let failure = crate::dns::answer(datagram.payload, &question, crate::dns::SERVER_FAILURE, &[], 0);
-            return self.tell(datagram.to, datagram.from, &failure);
-        };
-        let deadline = pending.deadline;
-        let key = self.questions.insert(pending);
-        self.await_answer(key);
-        self.remind(Token::Dns(key), deadline);
-    }
-
-    /// Has epoll watch the socket that a question went out from.
-    pub(super) fn await_answer(&mut self, key: Key) {
-        if let Some(pending) = self.questions.get_mut(key) {
-            let watched =
-                epoll::add(&self.epoll, pending.descriptor(), Token::Dns(key).data(), epoll::EventFlags::IN);
-            if let Err(error) = watched {
-                tracing::warn!(%error, "an answer cannot be waited for");
-            }
-        }
-    }
-
-    /// Something arrived for a question.
-    pub(super) fn resolved(&mut self, key: Key) {
-        let Some(pending) = self.questions.get_mut(key) else { return };
-        if let Resolved::Answer(answer) = pending.receive(&mut self.scratch)
-            && let Some(pending) = self.questions.remove(key)
-        {
-            self.tell(pending.asked, pending.guest, &answer);
-        }
-    }
-
-    pub(super) fn tell(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        let Some(cable) = &mut self.cable else { return };
-        if payload.len() <= LONGEST_DATAGRAM {
-            cable.frame(|out, mac| emit_datagram(out, mac, from, to, payload));
-        }
     }
 }

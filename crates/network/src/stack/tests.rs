@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::*;
+use crate::HostAccess;
 use crate::addresses::GUEST;
 use crate::wire::{self, Content, Datagram, Flags, Segment, Sending, emit_datagram, emit_segment};
 
@@ -28,8 +29,12 @@ struct Got {
 
 impl Guest {
     fn new(host: HostAccess, listeners: Vec<Listener>) -> Self {
-        let settings = Settings { host, ..Settings::default() };
-        let network = Network::start(settings, listeners).unwrap();
+        Self::with(Settings { host, ..Settings::default() }, listeners, Audit::default())
+    }
+
+    fn with(settings: Settings, listeners: Vec<Listener>, audit: Audit) -> Self {
+        let outlets = Outlets { audit, ..Outlets::default() };
+        let network = Network::start(settings, listeners, outlets).unwrap();
         let (cable, theirs) = UnixStream::pair().unwrap();
         cable.set_read_timeout(Some(PATIENCE)).unwrap();
         network.plug(theirs.into());
@@ -236,4 +241,102 @@ fn what_is_no_frame_ends_the_guest_s_network_and_nothing_else() {
     guest.cable.write_all(&[0xff; 64]).unwrap();
     assert_eq!(guest.cable.read(&mut [0]).unwrap(), 0);
     guest.network.report();
+}
+
+/// What the name server answers, in a datagram: its code, and its last four bytes.
+fn ask(guest: &mut Guest, name: &str) -> (u8, [u8; 4]) {
+    let ends = ((GUEST, 5353).into(), (crate::NAMESERVER, 53).into());
+    let query = crate::dns::query(7, name, 1);
+    guest.say(|out| emit_datagram(out, [0; 6], ends.0, ends.1, &query));
+    let frame = guest.frame();
+    let Content::Ip(packet) = wire::parse(&frame).unwrap().content else { panic!("it is a packet") };
+    let answer = Datagram::parse(&packet).unwrap().payload;
+    (answer[3] & 0xf, answer[answer.len() - 4..].try_into().unwrap())
+}
+
+fn with_rules() -> Settings {
+    let names = ["db.example:192.0.2.9", "web.example:192.0.2.8"].map(|entry| entry.parse().unwrap());
+    let rules = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let policy = crate::Policy {
+        allow: rules(&["db.example:5432", "192.0.2.0/28:80"]),
+        deny: rules(&["web.example"]),
+        ..crate::Policy::default()
+    };
+    Settings { policy, names: names.to_vec(), ..Settings::default() }
+}
+
+#[test]
+fn rules_decide_about_names_and_connections_and_each_decision_is_told() {
+    let (audit, decisions) = Audit::heard();
+    let mut guest = Guest::with(with_rules(), Vec::new(), audit);
+    assert_eq!(ask(&mut guest, "db.example"), (0, [192, 0, 2, 9]));
+    assert_eq!(ask(&mut guest, "web.example").0, 3);
+    assert_eq!(ask(&mut guest, "other.example").0, 3);
+    for (port, address) in
+        [(22, [192, 0, 2, 9]), (5432, [192, 0, 2, 10]), (80, [192, 0, 2, 8]), (80, [192, 0, 3, 1])]
+    {
+        guest.segment(((GUEST, 1000).into(), (address, port).into()), (1, 0), Flags::SYN, b"");
+        assert!(guest.got().flags.has(Flags::RST), "{address:?} {port}");
+    }
+    drop(guest);
+    let told: Vec<_> = decisions
+        .iter()
+        .map(|decision| {
+            let to = decision.to.map_or_else(String::new, |to| to.to_string());
+            format!("{} {to} {:?} {:?}", decision.traffic, decision.name, decision.refusal)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#"name  Some("db.example") None"#,
+            r#"name  Some("web.example") Some(Denied)"#,
+            r#"name  Some("other.example") Some(NotAllowed)"#,
+            r#"tcp 192.0.2.9:22 Some("db.example") Some(NotAllowed)"#,
+            "tcp 192.0.2.10:5432 None Some(NotAllowed)",
+            r#"tcp 192.0.2.8:80 Some("web.example") Some(Denied)"#,
+            "tcp 192.0.3.1:80 None Some(NotAllowed)",
+        ]
+    );
+}
+
+#[test]
+fn names_are_answered_in_a_stream_by_the_same_rules() {
+    let mut guest = Guest::with(with_rules(), Vec::new(), Audit::default());
+    let ends = ((GUEST, 40_000).into(), (crate::NAMESERVER, 53).into());
+    guest.segment(ends, (100, 0), Flags::SYN, b"");
+    let start = guest.got();
+    assert!(start.flags.has(Flags::SYN) && start.flags.has(Flags::ACK), "{start:?}");
+    let mut asked = Vec::new();
+    for name in ["db.example", "other.example"] {
+        let query = crate::dns::query(9, name, 1);
+        asked.extend_from_slice(&(query.len() as u16).to_be_bytes());
+        asked.extend_from_slice(&query);
+    }
+    guest.segment(ends, (101, start.sequence.wrapping_add(1)), Flags::ACK, &asked);
+    let mut heard = Vec::new();
+    while heard.len() < asked.len() + 16 {
+        heard.extend(guest.got().payload);
+    }
+    assert_eq!(heard[2..6], [0, 9, 0x81, 0x80]);
+    let second = 2 + usize::from(heard[1]);
+    assert_eq!(heard[second - 4..second], [192, 0, 2, 9]);
+    assert_eq!(heard[second + 5] & 0xf, 3, "no such name");
+    // What is no question ends the stream.
+    let at = (101 + asked.len() as u32, start.sequence.wrapping_add(1 + heard.len() as u32));
+    guest.segment(ends, at, Flags::ACK, b"\0\x02no");
+    while !guest.got().flags.has(Flags::FIN) {}
+}
+
+#[test]
+fn listeners_that_are_slow_hold_nothing_up() {
+    let (audit, decisions) = Audit::heard();
+    let mut guest = Guest::with(with_rules(), Vec::new(), audit);
+    for _ in 0..5000 {
+        assert_eq!(ask(&mut guest, "other.example").0, 3);
+    }
+    let report = guest.network.report();
+    assert!(report.unheard >= 900 && report.refused == 5000, "{report:?}");
+    drop(guest);
+    assert_eq!(decisions.iter().count() as u64 + report.unheard, 5000);
 }

@@ -69,7 +69,7 @@ impl Stack {
                 Token::Tcp(key) => self.flow_is_due(key, due, now),
                 Token::Datagrams(key) => self.conversation_is_due(key, now),
                 Token::Dns(key) => self.question_is_due(key, now),
-                Token::Wake | Token::Cable | Token::Listener(_) => {}
+                Token::Wake | Token::Cable | Token::Listener(_) | Token::NameStream(_) => {}
             }
         }
     }
@@ -91,18 +91,6 @@ impl Stack {
             self.fall_silent(key);
         } else {
             self.remind(Token::Datagrams(key), deadline);
-        }
-    }
-
-    fn question_is_due(&mut self, key: Key, now: Instant) {
-        let servers = self.servers.now().to_vec();
-        let Some(pending) = self.questions.get_mut(key) else { return };
-        if pending.late(&servers, now) {
-            let deadline = pending.deadline;
-            self.await_answer(key);
-            self.remind(Token::Dns(key), deadline);
-        } else if let Some(pending) = self.questions.remove(key) {
-            self.tell(pending.asked, pending.guest, &pending.failure());
         }
     }
 

@@ -16,7 +16,7 @@ use crate::workspace::{Workspace, WorkspaceError};
 /// A workspace that belongs to a run in the foreground.
 #[derive(Debug)]
 pub(super) struct KeptRun {
-    workspace: Workspace,
+    pub(super) workspace: Workspace,
     /// Until the run is over nobody else may use the disk.
     _lock: Exclusive,
 }
