@@ -25,6 +25,7 @@ mod packaging;
 mod perf;
 mod schemas;
 mod signals;
+mod soak;
 mod spares;
 mod streams;
 mod templates;
