@@ -52,7 +52,8 @@ impl History {
             let verb = line.what.split(' ').find(|word| word.parse::<u64>().is_err()).unwrap_or_default();
             *counts.entry(verb.to_owned()).or_default().entry(line.end).or_default() += 1;
         }
-        let table = counts.iter().map(|(verb, ends)| format!("  {verb}: {ends:?}\n")).collect::<String>();
+        let table: Vec<_> = counts.iter().map(|(verb, ends)| format!("  {verb}: {ends:?}")).collect();
+        let table = table.join("\n");
         format!(
             "seed {}, {} operations, {} acknowledged records\n{table}",
             self.seed,

@@ -52,13 +52,12 @@ fn check_workspace(scene: &Scene<'_>, name: &str) {
         let state = status(world, name)["state"].as_str().unwrap_or_default().to_owned();
         !matches!(&*state, "starting" | "stopping")
     });
-    match status(world, name)["state"].as_str() {
-        Some("quarantined") => {
-            drop(call(world, &["quarantine", "--release", "--reason", "x", name]).success())
-        }
-        Some("paused") => drop(call(world, &["resume", name]).success()),
-        _ => {}
-    }
+    let first: &[&str] = match status(world, name)["state"].as_str() {
+        Some("quarantined") => &["quarantine", "--release", "--reason", "x", name],
+        Some("paused") => &["resume", name],
+        _ => &["status", name],
+    };
+    call(world, first).success();
     let started = call(world, &["start", name]);
     assert_eq!(started.code(), 0, "{}\n{name}: {}", scene.history, String::from_utf8_lossy(&started.stderr));
     let script = "cat /etc/machine-id; ls /kept 2>/dev/null; true";
