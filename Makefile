@@ -7,6 +7,8 @@ SHELL := bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
+SOAK_OPERATIONS ?= 2000
+SOAK_SEED ?= $(shell date +%s)
 
 # Where rustup puts cargo, for shells that do not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -19,7 +21,7 @@ completions := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/microagent 
 	$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/microagent.fish
 shells := bash zsh fish
 
-.PHONY: help demo build test lint fmt bench fuzz package install uninstall clean test-packages
+.PHONY: help demo build test lint fmt bench fuzz soak package install uninstall clean test-packages
 
 help: ## Print this
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +59,11 @@ bench: ## Time runs and the conversion of an image against other tools
 
 fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
 	@scripts/fuzz $(FUZZ_SECONDS)
+
+soak: test-packages ## Do SOAK_OPERATIONS (2000) by SOAK_SEED (the time) at once while processes are killed, and look for what is lost or left
+	cargo build --locked --package microagent-cli
+	MICROAGENT_SOAK_OPERATIONS=$(SOAK_OPERATIONS) MICROAGENT_SOAK_SEED=$(SOAK_SEED) \
+		cargo test --package microagent-tests --locked --test stories soak:: -- --nocapture
 
 package: build ## Make a tarball and a Debian package of what `make build` builds
 	@scripts/package $(binary)

@@ -1,6 +1,7 @@
 //! What users do, whole way through: real images, real microVMs, real terminals, real registries.
 #![allow(clippy::unwrap_used, reason = "what a test is built on may fail it")]
 
+mod abuse;
 mod command;
 mod commit;
 mod completion;
@@ -25,6 +26,7 @@ mod packaging;
 mod perf;
 mod schemas;
 mod signals;
+mod soak;
 mod spares;
 mod streams;
 mod templates;

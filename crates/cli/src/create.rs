@@ -36,7 +36,8 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "IMAGE", required_unless_present = "file", add = images())]
     image: Option<Reference>,
     /// The service's command and its arguments; the image's own if absent
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    // A first word with a hyphen needs `--`: else `-v=data:/data` and `-p80:80` would be the command.
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<OsString>,
     /// The workspace's name; one is made up if absent
     #[arg(long, help_heading = "Workspace")]
@@ -301,4 +302,33 @@ fn text(word: &OsString) -> Result<String, Failure> {
     let refused =
         || Failure::usage(format!("`{}` is not UTF-8, which a workspace's settings are", word.display()));
     word.to_str().map(str::to_owned).ok_or_else(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Verb};
+
+    fn command(words: &[&str]) -> Vec<OsString> {
+        let args = Args::try_parse_from([&["microagent", "create", "--image", "busybox"], words].concat());
+        let Verb::Create(create) = args.expect("it parses").verb else { panic!("create") };
+        create.command
+    }
+
+    #[test]
+    fn flags_with_their_value_in_one_word_are_flags() {
+        assert_eq!(
+            command(&["-v=data:/data", "-p80:80", "sh", "-c", "x", "--rm"]),
+            ["sh", "-c", "x", "--rm"]
+        );
+        assert_eq!(command(&["-m1g", "--", "-v", "x"]), ["-v", "x"]);
+    }
+
+    #[test]
+    fn an_unknown_flag_is_no_command() {
+        let words = ["microagent", "create", "--image", "busybox", "--privilegde", "sh"];
+        assert!(Args::try_parse_from(words).is_err());
+    }
 }

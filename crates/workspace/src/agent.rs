@@ -125,7 +125,7 @@ impl Agent {
             };
             sender.send_replace(Some(reason));
             // Whoever waits for an answer or an event learns that none comes.
-            *receiving.lock().expect("no holder panics") = Session::default();
+            receiving.lock().expect("no holder panics").end();
         });
         let tasks = Arc::new([sending.abort_handle(), reading.abort_handle()]);
         Ok(Self { frames, session, lost, tasks, regions: Regions::None })
@@ -147,7 +147,7 @@ impl Agent {
     /// Sends a request about the machine; the answer comes through what this returns.
     pub fn request(&self, request: &ToGuest<'_>) -> impl Future<Output = Result<(), AgentError>> + use<> {
         let (sender, receiver) = oneshot::channel();
-        self.session.lock().expect("no holder panics").requests.push_back(sender);
+        self.session.lock().expect("no holder panics").add_request(sender);
         self.send(request);
         let agent = self.clone();
         async move {
@@ -170,7 +170,7 @@ impl Agent {
 
     fn measured(&self, request: &ToGuest<'_>) -> impl Future<Output = Result<Usage, AgentError>> + use<> {
         let (sender, receiver) = oneshot::channel();
-        self.session.lock().expect("no holder panics").measurements.push_back(sender);
+        self.session.lock().expect("no holder panics").add_measurement(sender);
         self.send(request);
         let agent = self.clone();
         async move { receiver.await.map_err(|_| agent.why_lost()) }

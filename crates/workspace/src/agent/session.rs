@@ -16,10 +16,12 @@ const LONGEST_REASON: usize = 1000;
 /// The state that the two directions of a session share.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    pub(super) requests: VecDeque<oneshot::Sender<Outcome>>,
-    pub(super) measurements: VecDeque<oneshot::Sender<Usage>>,
+    requests: VecDeque<oneshot::Sender<Outcome>>,
+    measurements: VecDeque<oneshot::Sender<Usage>>,
     processes: Processes,
     last_id: u32,
+    /// Nothing comes any more: whoever waited, or begins to, learns so at once.
+    over: bool,
 }
 
 /// A process that has not ended.
@@ -64,6 +66,23 @@ pub(super) async fn greeting(
 }
 
 impl Session {
+    pub(super) fn add_request(&mut self, asked: oneshot::Sender<Outcome>) {
+        if !self.over {
+            self.requests.push_back(asked);
+        }
+    }
+
+    pub(super) fn add_measurement(&mut self, asked: oneshot::Sender<Usage>) {
+        if !self.over {
+            self.measurements.push_back(asked);
+        }
+    }
+
+    /// Ends it, for those who wait and for those who come later.
+    pub(super) fn end(&mut self) {
+        *self = Self { over: true, last_id: self.last_id, ..Self::default() };
+    }
+
     pub(super) fn add_process(
         &mut self,
         events: mpsc::UnboundedSender<ProcessEvent>,
@@ -73,7 +92,10 @@ impl Session {
         self.last_id += 1;
         let id = ProcessId(self.last_id);
         let output_credit = [WINDOW; 2];
-        self.processes.insert(id, Tracked { events, input_credit, output_credit, _holder: holder });
+        let process = Tracked { events, input_credit, output_credit, _holder: holder };
+        if !self.over {
+            self.processes.insert(id, process);
+        }
         id
     }
 

@@ -125,3 +125,19 @@ async fn a_guest_of_another_release_is_refused_with_both_versions() {
     let error = Agent::connect(ours, SOON).await.unwrap_err();
     assert_eq!(error, AgentError::Version { guest: 77, host: proto::VERSION });
 }
+
+#[tokio::test]
+async fn who_asks_after_the_end_is_told_at_once() {
+    let (agent, guest) = connect().await;
+    drop(guest);
+    agent.request(&ToGuest::Identify(identity())).await.unwrap_err();
+    // Only now it is sure that the end was seen.
+    let later = async {
+        agent.request(&ToGuest::Identify(identity())).await.unwrap_err();
+        agent.measure().await.unwrap_err();
+        let mut process = agent.spawn(command());
+        assert_eq!(process.events.recv().await, None);
+        process.handle().input(&[0; 8]).await;
+    };
+    tokio::time::timeout(SOON, later).await.expect("nobody waits for a guest that is gone");
+}
