@@ -4,6 +4,7 @@
 mod command;
 mod commit;
 mod completion;
+mod confinement;
 mod crowd;
 mod debian;
 mod disk_use;

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::pull::{open_home, runtime};
 
-pub(crate) fn supervise(global: &Global, name: Name) -> Result<Exit, Failure> {
+pub(crate) fn supervise(global: &Global, name: Name, require_confinement: bool) -> Result<Exit, Failure> {
     if ![SUPERVISOR_LOCK, SUPERVISOR_REPORT].into_iter().all(is_open) {
         return Err(Failure::usage("this command is for `microagent start` to use")
             .hint(Some(format!("start the workspace: microagent start {name}"))));
@@ -28,7 +28,8 @@ pub(crate) fn supervise(global: &Global, name: Name) -> Result<Exit, Failure> {
     }
     // What lists of processes show.
     let _ = rustix::thread::set_name(c"supervisor");
-    let order = Supervise { home, name, lock, report, templates: global.templates };
+    let confinement = workspace::demand(require_confinement);
+    let order = Supervise { home, name, lock, report, templates: global.templates, confinement };
     runtime()?.block_on(workspace::supervise(order));
     Ok(Exit::Success)
 }

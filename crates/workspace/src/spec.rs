@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use engine::{MemorySize, Requested};
+use engine::{Demand, MemorySize, Requested};
 use kernel::Release;
 use network::{HostAccess, HostEntry, PublishSpec};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The settings of a workspace. What is absent, the image says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of a workspace's file")]
 pub struct WorkspaceSpec {
     /// The image, as Docker names it.
     pub image: String,
@@ -77,6 +78,9 @@ pub struct WorkspaceSpec {
     /// What runs its instructions.
     #[serde(with = "home::as_text")]
     pub accel: Requested,
+    /// Whether it only starts where this host has all that confines its machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_confinement: bool,
     /// The release of its kernel; the default kernel if absent.
     #[serde(with = "home::as_text::optional", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Release>,
@@ -129,6 +133,7 @@ impl Default for WorkspaceSpec {
             dns: Vec::new(),
             add_host: Vec::new(),
             accel: Requested::default(),
+            require_confinement: false,
             kernel: None,
             restart: RestartPolicy::default(),
             stop_signal: None,
@@ -161,8 +166,14 @@ impl WorkspaceSpec {
             network: self.network,
             disk_size: self.disk_size,
             slots: DiskSlots::for_disks(self.volumes.len()),
+            confinement: demand(self.require_confinement),
         }
     }
+}
+
+/// The demand that a switch makes.
+pub fn demand(whole: bool) -> Demand {
+    if whole { Demand::Whole } else { Demand::WhatThereIs }
 }
 
 impl WorkspaceSpec {

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use engine::Demand;
 use home::{Exclusive, Home, Name, fault_point};
 use template::Budget;
 
@@ -50,6 +51,8 @@ pub struct Supervise {
     pub report: File,
     /// How much disk templates may take.
     pub templates: Budget,
+    /// What becomes of it where this host lacks something to confine it with, whatever its settings say.
+    pub confinement: Demand,
 }
 
 /// Runs the workspace until it ends for good.
@@ -59,8 +62,8 @@ pub async fn supervise(order: Supervise) {
     let mut report = Report::new(order.report);
     // From here on the terminal's signals are not ours. It fails only for a leader of a process group.
     let _ = rustix::process::setsid();
-    match prepare(&order.home, &order.name, order.lock, order.templates) {
-        Ok(prepared) => prepared.run(report).await,
+    match prepare(&order.home, &order.name, order.lock) {
+        Ok(prepared) => prepared.run(report, order.templates, order.confinement).await,
         Err(error) => {
             report.say(&Said::Failed(Failure {
                 kind: error.kind().to_owned(),
@@ -79,10 +82,9 @@ struct Prepared {
     lock: Exclusive,
     logs: Logbook,
     network: Option<network::Network>,
-    templates: Budget,
 }
 
-fn prepare(home: &Home, name: &Name, lock: File, templates: Budget) -> Result<Prepared, WorkspaceError> {
+fn prepare(home: &Home, name: &Name, lock: File) -> Result<Prepared, WorkspaceError> {
     let found = Workspace::find(home, name)?;
     let io = |source| WorkspaceError::Io { name: name.clone(), source };
     let directory = File::open(found.directory()).map_err(io)?;
@@ -90,7 +92,7 @@ fn prepare(home: &Home, name: &Name, lock: File, templates: Budget) -> Result<Pr
     let workspace = found.through(&directory);
     let logs = Logbook::open(&workspace.logs()).map_err(io)?;
     let network = network(&workspace)?;
-    Ok(Prepared { workspace, directory, lock, logs, network, templates })
+    Ok(Prepared { workspace, directory, lock, logs, network })
 }
 
 /// The workspace's network, its ports bound: one that is taken is an error before anything boots.
@@ -105,7 +107,7 @@ fn network(workspace: &Workspace) -> Result<Option<network::Network>, WorkspaceE
 }
 
 impl Prepared {
-    async fn run(self, mut report: Report) {
+    async fn run(self, mut report: Report, templates: Budget, confinement: Demand) {
         fault_point("supervise.prepared");
         home::mark("supervisor");
         let failed = |error: &std::io::Error| {
@@ -128,7 +130,8 @@ impl Prepared {
             orders,
             logs: self.logs,
             report,
-            templates: self.templates,
+            templates,
+            confinement,
             failure: None,
             waiters: Vec::new(),
             enders: Vec::new(),
