@@ -5,6 +5,7 @@ mod abuse;
 mod command;
 mod commit;
 mod completion;
+mod confinement;
 mod crowd;
 mod debian;
 mod disk_use;

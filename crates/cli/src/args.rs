@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use engine::{MemorySize, Requested};
 use home::Name;
@@ -20,6 +20,7 @@ use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
 use crate::commit::CommitArgs;
 use crate::completion::images;
+use crate::confinement::TryConfinementArgs;
 use crate::connect::ConnectArgs;
 use crate::cp::CpArgs;
 use crate::create::CreateArgs;
@@ -299,10 +300,22 @@ pub(crate) enum Verb {
         /// A file for what the network carries
         #[arg(long)]
         pcap: Option<PathBuf>,
+        /// Start only where this host has all that confines the machine
+        #[arg(long)]
+        require_confinement: bool,
     },
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
     GuardTerminal,
+    /// Try what QEMU's confinement must refuse, and tell
+    #[command(hide = true, name = "try-confinement")]
+    TryConfinement(TryConfinementArgs),
+    /// Make these attempts, in QEMU's stead
+    #[command(hide = true, name = "attempt")]
+    Attempt {
+        /// What they are aimed at
+        targets: String,
+    },
 }
 
 /// Run a command in a new microVM
@@ -489,6 +502,12 @@ pub(crate) struct MachineArgs {
     /// What runs the guest's code: `auto`, `kvm` or `tcg` [default: auto]
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     pub(crate) accel: Option<Requested>,
+    /// Start only where this host has all that confines the machine; `doctor` tells
+    #[arg(
+        long, env = "MICROAGENT_REQUIRE_CONFINEMENT", hide_env = true, help_heading = "Machine",
+        value_parser = FalseyValueParser::new(),
+    )]
+    pub(crate) require_confinement: bool,
     /// The release of the guest kernel
     #[arg(long, value_name = "RELEASE", help_heading = "Machine")]
     pub(crate) kernel: Option<Release>,

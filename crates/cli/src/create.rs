@@ -282,6 +282,7 @@ pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<Wo
         cpus: args.cpus.unwrap_or(spec.cpus),
         network: network.unwrap_or(spec.network),
         accel: args.accel.unwrap_or(spec.accel),
+        require_confinement: args.require_confinement || spec.require_confinement,
         kernel: args.kernel.clone().or(spec.kernel),
         disk_size: args.disk_size.unwrap_or(spec.disk_size),
         ..spec

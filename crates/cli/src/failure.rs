@@ -125,8 +125,9 @@ impl Failure {
 
 /// The kinds that supervisors tell, which are a contract of ours as well.
 fn known_kind(kind: &str) -> &'static str {
-    const KINDS: [&str; 13] = [
+    const KINDS: [&str; 14] = [
         "boot_failed",
+        "confinement",
         "command_not_executable",
         "command_not_found",
         "command_setup",

@@ -14,6 +14,7 @@ mod artifacts;
 mod clone;
 mod commit;
 mod completion;
+mod confinement;
 mod connect;
 mod cp;
 mod create;
@@ -119,7 +120,9 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Logs(logs) => logs::logs(&global, &logs),
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),
-        Verb::Supervise { name, pcap } => supervise::supervise(&global, name, pcap),
+        Verb::Supervise { name, pcap, require_confinement } => {
+            supervise::supervise(&global, name, pcap, require_confinement)
+        }
         Verb::Doctor(_) => doctor::doctor(&global),
         Verb::Df => disk_verbs::df(&global),
         Verb::Prune(prune) => disk_verbs::prune(&global, &prune),
@@ -148,6 +151,8 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Man { directory } => man::write(&directory),
         Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),
+        Verb::TryConfinement(args) => confinement::try_confinement(&args),
+        Verb::Attempt { targets } => confinement::attempt(&targets),
     }
 }
 

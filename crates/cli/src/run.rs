@@ -139,8 +139,8 @@ fn run_detached(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
     crate::create::make(global, &home, &name, spec, &image)?;
-    let cold = if args.cold { StartMode::Cold } else { StartMode::Usual };
-    let started = crate::start::start_one(global, &home, &name, cold, None);
+    let mode = StartMode { cold: args.cold, confined: args.machine.require_confinement };
+    let started = crate::start::start_one(global, &home, &name, mode, None);
     started.map_err(|failure| {
         failure.or_hint(|| format!("the workspace stays as it is; delete it: microagent delete --yes {name}"))
     })?;
@@ -262,6 +262,7 @@ pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
         },
         disk_size: args.disk_size.unwrap_or(default.disk_size),
         slots: args.disk_slots.unwrap_or(default.slots),
+        confinement: workspace::demand(args.require_confinement),
     }
 }
 
@@ -317,6 +318,7 @@ fn run_failure(error: &RunError) -> Failure {
         RunError::Attach(_) => "volume",
         RunError::Root { .. } => "image_unusable",
         RunError::Boot(workspace::BootError::NoKernel) => "no_kernel",
+        RunError::Boot(error) if error.is_unconfined() => "confinement",
         RunError::Boot(_) => "boot_failed",
         RunError::Publish(_) => "port_taken",
         RunError::Capture(_) => "capture",

@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use clap::builder::FalseyValueParser;
 use home::{Home, Name};
 use template::Budget;
 use workspace::{Started, Step, Workspace};
@@ -36,20 +37,26 @@ pub(crate) struct StartArgs {
     /// Write what the network carries to a file, for tcpdump and Wireshark, until the workspace ends
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Start only where this host has all that confines the machine; `doctor` tells
+    #[arg(
+        long, env = "MICROAGENT_REQUIRE_CONFINEMENT", hide_env = true,
+        value_parser = FalseyValueParser::new(),
+    )]
+    require_confinement: bool,
 }
 
 /// How to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StartMode {
-    /// From a template, if there is one.
-    Usual,
-    /// From power-on.
-    Cold,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct StartMode {
+    /// From power-on, even where there is a template.
+    pub(crate) cold: bool,
+    /// Only where this host has all that confines the machine. The workspace's settings may say so, too.
+    pub(crate) confined: bool,
 }
 
 impl StartArgs {
     fn mode(&self) -> StartMode {
-        if self.cold { StartMode::Cold } else { StartMode::Usual }
+        StartMode { cold: self.cold, confined: self.require_confinement }
     }
 
     /// One file is for one workspace.
@@ -117,17 +124,17 @@ pub(crate) fn start_one(
     mode: StartMode,
     pcap: Option<PathBuf>,
 ) -> Result<Started, Failure> {
-    let templates = if mode == StartMode::Cold { Budget::Off } else { global.templates };
+    let templates = if mode.cold { Budget::Off } else { global.templates };
     let mut steps = Steps::new(global);
     let observe = &mut |step: Step| show(&mut steps, &step);
-    let mut supervisor = supervisor(home, name, templates);
+    let mut supervisor = supervisor(home, name, templates, mode);
     if let Some(pcap) = pcap {
         supervisor.arg("--pcap").arg(pcap);
     }
     let started = workspace::start(home, name, supervisor, observe);
     steps.done();
     let started = started.map_err(|error| Failure::workspace(&error))?;
-    if started == Started::Now && mode == StartMode::Usual && global.templates != Budget::Off {
+    if started == Started::Now && !mode.cold && global.templates != Budget::Off {
         prepare_template(global, home, name);
     }
     Ok(started)
@@ -142,10 +149,11 @@ fn prepare_template(global: &Global, home: &Home, name: &Name) {
 }
 
 /// The command that becomes the workspace's supervisor.
-fn supervisor(home: &Home, name: &Name, templates: Budget) -> Command {
+fn supervisor(home: &Home, name: &Name, templates: Budget, mode: StartMode) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("microagent").arg("--home").arg(home.root());
     command.arg("--templates").arg(templates.to_string()).arg("supervise").arg(name.as_str());
+    command.args(mode.confined.then_some("--require-confinement"));
     // It stays when this directory is to go.
     command.current_dir("/");
     command

@@ -13,6 +13,7 @@ use workspace::{
 
 use crate::args::Global;
 use crate::completion::workspaces;
+use crate::confinement::Confinement;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::list::shown_ports;
@@ -57,6 +58,8 @@ pub(crate) struct Document {
     machine_pid: Option<u32>,
     acceleration: Option<String>,
     template: Option<String>,
+    /// What confines the machine, or confined the last one.
+    confinement: Option<Confinement>,
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     health: Option<Health>,
     trouble: Option<String>,
@@ -154,6 +157,7 @@ fn document(workspace: &Workspace, status: Status) -> Document {
         machine_pid: live.as_ref().and_then(|live| live.machine),
         acceleration: boot.as_ref().and_then(|boot| boot.acceleration).map(|kind| kind.to_string()),
         template: boot.as_ref().and_then(|boot| boot.template.clone()),
+        confinement: boot.as_ref().and_then(|boot| boot.confinement.clone()).map(Confinement::from),
         health: live.as_ref().and_then(|live| live.health),
         trouble: live.and_then(|live| live.trouble),
         restarts: status.facts.restarts,
@@ -220,6 +224,7 @@ fn print(document: &Document) {
     optional("Egress", egress_words(spec.egress_policy()));
     optional("Ports", document.shown_ports.clone());
     optional("Runs on", runs_on(document));
+    optional("Confined by", document.confinement.as_ref().map(Confinement::words));
     let disk = &document.disk;
     let used = disk.used.map(|used| format!("; its guest uses {}", output::size(used))).unwrap_or_default();
     line(

@@ -15,17 +15,16 @@
 //! launched it is killed.
 
 mod acceleration;
-mod confinement;
 mod qemu;
 mod spec;
 mod stall;
 mod tail;
 
 pub use acceleration::{Acceleration, Accelerator, KvmProblem, Requested, UnusableKvm};
-pub use confinement::Confinement;
+pub use confine::{Demand, Held, Part, Why};
 pub use qemu::{
-    ControlError, Ended, InvalidVersion, LaunchError, Link, Machine, OLDEST as OLDEST_QEMU, QemuVersion,
-    SaveError, fingerprint, launch, try_launch, version,
+    CONTROL as CONTROL_DESCRIPTOR, ControlError, Ended, InvalidVersion, LaunchError, Link, Machine,
+    OLDEST as OLDEST_QEMU, QemuVersion, SaveError, fingerprint, launch, try_confinement, try_launch, version,
 };
 pub use spec::{Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, VmSpec};
 pub use stall::{Stall, Stalls};

@@ -10,12 +10,14 @@ mod fingerprint;
 mod going_on;
 mod process;
 mod qmp;
+mod sandbox;
 mod save;
 mod trial;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use confine::{Held, Part};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -28,7 +30,7 @@ pub use control::{ControlError, Link};
 pub use fingerprint::fingerprint;
 pub use process::version;
 pub use save::SaveError;
-pub use trial::{InvalidVersion, OLDEST, QemuVersion, try_launch};
+pub use trial::{CONTROL, InvalidVersion, OLDEST, QemuVersion, try_confinement, try_launch};
 
 /// The program; found through `PATH`.
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -64,6 +66,14 @@ pub enum LaunchError {
     /// QEMU could not be started.
     #[error("failed to start `{PROGRAM}`")]
     Spawn(#[source] std::io::Error),
+    /// QEMU cannot be confined as it was demanded.
+    #[error("cannot confine `{PROGRAM}`: this host has no {part} for you")]
+    Unconfined {
+        /// What is lacking.
+        part: Part,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// QEMU ended before it answered.
     #[error("`{PROGRAM}` ended at once ({status}){}", said(last_words))]
     Died {
@@ -99,6 +109,20 @@ pub enum Ended {
     },
 }
 
+impl From<confine::LaunchError> for LaunchError {
+    fn from(error: confine::LaunchError) -> Self {
+        match error {
+            confine::LaunchError::Lacks { part, source } => Self::Unconfined { part, source },
+            confine::LaunchError::Execute { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::Missing
+            }
+            confine::LaunchError::Execute { source, .. } | confine::LaunchError::Process(source) => {
+                Self::Spawn(source)
+            }
+        }
+    }
+}
+
 impl LaunchError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -107,6 +131,10 @@ impl LaunchError {
             Self::Died { last_words, .. } if last_words.iter().any(|line| line.contains("kvm")) => {
                 Some("run it without KVM: --accel tcg".to_owned())
             }
+            Self::Unconfined { .. } => Some(
+                "see how this host comes to have it: microagent doctor; or leave out --require-confinement"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -178,8 +206,13 @@ impl Machine {
     }
 
     /// The process that is the machine.
-    pub fn pid(&self) -> Option<u32> {
+    pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What confines it.
+    pub fn confinement(&self) -> &Held {
+        self.process.held()
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use confine::Demand;
+
 use crate::Accelerator;
 
 /// A machine to launch.
@@ -28,6 +30,8 @@ pub struct VmSpec {
     pub cable: Option<OwnedFd>,
     /// The name of the virtio-serial port behind [`crate::Machine::take_streams`].
     pub agent_port: &'static str,
+    /// What becomes of it where this host lacks something to confine it with.
+    pub confinement: Demand,
 }
 
 /// How a machine comes to run.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{
-    Accelerator, ControlError, Durability, Ended, LaunchError, NetworkDevice, Tail, UnusableKvm, VmSpec,
+    Accelerator, ControlError, Durability, Ended, Held, LaunchError, NetworkDevice, Tail, UnusableKvm, VmSpec,
 };
 use kernel::Release;
 use proto::{Arrangement, Identity, Root, ToGuest, Writable};
@@ -123,6 +123,11 @@ pub enum BootError {
 }
 
 impl BootError {
+    /// Whether the host lacks what its machine was to be confined with.
+    pub fn is_unconfined(&self) -> bool {
+        matches!(self, Self::Launch(LaunchError::Unconfined { .. }))
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -295,6 +300,11 @@ impl Booted {
     /// What runs its instructions.
     pub(crate) fn acceleration(&self) -> Accelerator {
         self.guest.accelerator
+    }
+
+    /// What confines it, if it is ours.
+    pub(crate) fn confinement(&self) -> Option<Held> {
+        self.machine.confinement()
     }
 
     /// The template that it is a copy of.

@@ -37,6 +37,7 @@ pub fn helper_machine(record: &WorkspaceRecord) -> MachineSettings {
         network: Network::Isolated,
         disk_size: record.spec.disk_size,
         slots: DiskSlots::default(),
+        confinement: record.spec.machine().confinement,
     }
 }
 

@@ -99,7 +99,7 @@ pub use run::{
 };
 pub use service::{HealthCheck, Service, ServiceError};
 pub use spare::{Kept, SpareLimits, keep_spare};
-pub use spec::{HealthSpec, InvalidRestartPolicy, RestartPolicy, WorkspaceSpec};
+pub use spec::{HealthSpec, InvalidRestartPolicy, RestartPolicy, WorkspaceSpec, demand};
 pub use start::{SUPERVISOR_LOCK, SUPERVISOR_REPORT, Started, start};
 pub use state::{BootRecord, EndRecord, Ending, Exit, Quarantine, State, StateRecord};
 pub use stop_signal::{InvalidStopSignal, StopSignal};

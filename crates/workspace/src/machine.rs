@@ -1,6 +1,6 @@
 //! A machine of ours, or one that another process keeps for us.
 
-use engine::{ControlError, Ended, Link, Stall, Stalls};
+use engine::{ControlError, Ended, Held, Link, Stall, Stalls};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -88,7 +88,15 @@ impl Machine {
     /// Its process, if it is ours.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
-            Self::Own(machine) => machine.pid(),
+            Self::Own(machine) => Some(machine.pid()),
+            Self::Lent(_) => None,
+        }
+    }
+
+    /// What confines it, if it is ours.
+    pub(crate) fn confinement(&self) -> Option<Held> {
+        match self {
+            Self::Own(machine) => Some(machine.confinement().clone()),
             Self::Lent(_) => None,
         }
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use engine::{
-    Accelerator, Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Requested, Saved, Start, VmSpec,
+    Accelerator, Access, Demand, Disk, Durability, Memory, MemorySize, NetworkDevice, Requested, Saved,
+    Start, VmSpec,
 };
 use home::Home;
 use kernel::{Kernel, Kernels, Release};
@@ -40,6 +41,8 @@ pub struct Machine {
     pub disk_size: DiskSize,
     /// How many disks it has room for beside its own.
     pub slots: DiskSlots,
+    /// What becomes of it where this host lacks something to confine it with.
+    pub confinement: Demand,
 }
 
 /// A machine's network, in the user's terms.
@@ -87,6 +90,7 @@ pub(crate) struct Plan {
     network: Network,
     disk_size: DiskSize,
     slots: DiskSlots,
+    confinement: Demand,
     attachments: Vec<Attachment>,
     root: File,
     root_id: String,
@@ -127,6 +131,7 @@ impl Plan {
             network: settings.network,
             disk_size: settings.disk_size,
             slots: settings.slots,
+            confinement: settings.confinement,
             attachments: Vec::new(),
             root,
             root_id,
@@ -202,6 +207,8 @@ impl Plan {
             let key = template.key.clone();
             match self.restore(template, &disk, again(sink.as_ref())).await {
                 Ok(restored) => return Ok(restored),
+                // It is this host that lacks something, and not the template.
+                Err(error) if error.is_unconfined() => return Err(error),
                 Err(error) => {
                     let reason = &error as &dyn std::error::Error;
                     tracing::warn!(%key, reason, "a template cannot be restored and is removed; booting instead");
@@ -226,6 +233,10 @@ impl Plan {
 
     /// Takes the spare for the template `key`, if one waits.
     pub(crate) async fn claim_spare(&self, key: &TemplateKey) -> Option<Booted> {
+        // Where it was started, parts may have been lacking that are not here.
+        if self.confinement == Demand::Whole {
+            return None;
+        }
         claim(&self.home, key, self.guest_side(Durability::Scratch, Some(key.clone()))).await
     }
 
@@ -325,6 +336,7 @@ impl Plan {
             },
             cable: None,
             agent_port: proto::PORT_NAME,
+            confinement: self.confinement,
         })
     }
 }

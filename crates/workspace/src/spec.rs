@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use engine::{MemorySize, Requested};
+use engine::{Demand, MemorySize, Requested};
 use kernel::Release;
 use network::{Egress, EgressRule, HostAccess, HostEntry, Policy, PublishSpec};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The settings of a workspace. What is absent, the image says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of a workspace's file")]
 pub struct WorkspaceSpec {
     /// The image, as Docker names it.
     pub image: String,
@@ -90,6 +91,9 @@ pub struct WorkspaceSpec {
     /// What runs its instructions.
     #[serde(with = "home::as_text")]
     pub accel: Requested,
+    /// Whether it only starts where this host has all that confines its machine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub require_confinement: bool,
     /// The release of its kernel; the default kernel if absent.
     #[serde(with = "home::as_text::optional", skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Release>,
@@ -146,6 +150,7 @@ impl Default for WorkspaceSpec {
             allow: Vec::new(),
             deny: Vec::new(),
             accel: Requested::default(),
+            require_confinement: false,
             kernel: None,
             restart: RestartPolicy::default(),
             stop_signal: None,
@@ -178,8 +183,14 @@ impl WorkspaceSpec {
             network: self.network,
             disk_size: self.disk_size,
             slots: DiskSlots::for_disks(self.volumes.len()),
+            confinement: demand(self.require_confinement),
         }
     }
+}
+
+/// The demand that a switch makes.
+pub fn demand(whole: bool) -> Demand {
+    if whole { Demand::Whole } else { Demand::WhatThereIs }
 }
 
 impl WorkspaceSpec {

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
+use engine::Demand;
 use home::{Home, Name, fault_point};
 use image::Store;
 use proto::{SpawnFailure, SpawnFailureKind};
@@ -66,6 +67,7 @@ impl StartError {
             Self::Disks(_) => "disk",
             Self::Attach(_) => "volume",
             Self::Boot(BootError::NoKernel) => "no_kernel",
+            Self::Boot(error) if error.is_unconfined() => "confinement",
             Self::Boot(_) | Self::GuestGone => "boot_failed",
             Self::Service(failure) => match failure.kind {
                 SpawnFailureKind::NotFound => "command_not_found",
@@ -106,11 +108,15 @@ pub(crate) struct Machinery {
 
 impl Machinery {
     /// Finds it.
-    pub(crate) fn of(workspace: &Workspace, budget: Budget) -> Result<Self, StartError> {
+    pub(crate) fn of(workspace: &Workspace, budget: Budget, confinement: Demand) -> Result<Self, StartError> {
         let record = workspace.record();
+        let mut machine = record.spec.machine();
+        if confinement == Demand::Whole {
+            machine.confinement = confinement;
+        }
         let root = root_of(workspace)?;
         let attachments = attach_all(workspace.home(), &record.spec.volumes, &mut |_, _| ())?;
-        let plan = Plan::new(workspace.home(), &record.spec.machine(), root, record.root.clone())?;
+        let plan = Plan::new(workspace.home(), &machine, root, record.root.clone())?;
         let plan = plan.attach(attachments);
         let disk =
             File::options().read(true).write(true).open(workspace.disk()).map_err(StartError::Disks)?;

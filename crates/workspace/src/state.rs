@@ -15,7 +15,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use engine::Accelerator;
+use engine::{Accelerator, Held};
 use home::Record;
 use jiff::Timestamp;
 use proto::ExitStatus;
@@ -115,6 +115,16 @@ pub struct BootRecord {
     /// The template that it was restored from.
     #[serde(default)]
     pub template: Option<String>,
+    /// What confines its machine on this host.
+    #[serde(default)]
+    pub confinement: Option<Held>,
+}
+
+impl BootRecord {
+    /// A boot that begins now.
+    pub(crate) fn begin(number: u64) -> Self {
+        Self { number, started_at: Timestamp::now(), acceleration: None, template: None, confinement: None }
+    }
 }
 
 /// How a boot ended.
@@ -231,8 +241,7 @@ mod tests {
 
     #[test]
     fn a_boot_without_an_end_is_a_failure_once_its_supervisor_is_gone() {
-        let boot =
-            |number| BootRecord { number, started_at: Timestamp::now(), acceleration: None, template: None };
+        let boot = BootRecord::begin;
         let end = |boot, how| EndRecord { boot, how, at: Timestamp::now(), exit: None, reason: None };
         let mut record = StateRecord::default();
         assert_eq!(record.at_rest(), State::Created);

@@ -27,6 +27,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use engine::Demand;
 use home::{Exclusive, Home, Name, fault_point};
 use network::{Capture, Network, Outlets};
 use template::Budget;
@@ -56,6 +57,8 @@ pub struct Supervise {
     pub templates: Budget,
     /// The file that what the network carries is written to, in place of the one in its settings.
     pub pcap: Option<PathBuf>,
+    /// What becomes of it where this host lacks something to confine it with, whatever its settings say.
+    pub confinement: Demand,
 }
 
 /// Runs the workspace until it ends for good.
@@ -65,8 +68,8 @@ pub async fn supervise(order: Supervise) {
     let mut report = Report::new(order.report);
     // From here on the terminal's signals are not ours. It fails only for a leader of a process group.
     let _ = rustix::process::setsid();
-    match prepare(&order.home, &order.name, order.lock, order.templates, order.pcap) {
-        Ok(prepared) => prepared.run(report).await,
+    match prepare(&order.home, &order.name, order.lock, order.pcap) {
+        Ok(prepared) => prepared.run(report, order.templates, order.confinement).await,
         Err(error) => {
             report.say(&Said::Failed(Failure {
                 kind: error.kind().to_owned(),
@@ -87,16 +90,9 @@ struct Prepared {
     network: Option<network::Network>,
     /// Keeps what the network decides.
     keeper: Option<Keeper>,
-    templates: Budget,
 }
 
-fn prepare(
-    home: &Home,
-    name: &Name,
-    lock: File,
-    templates: Budget,
-    pcap: Option<PathBuf>,
-) -> Result<Prepared, WorkspaceError> {
+fn prepare(home: &Home, name: &Name, lock: File, pcap: Option<PathBuf>) -> Result<Prepared, WorkspaceError> {
     let found = Workspace::find(home, name)?;
     let io = |source| WorkspaceError::Io { name: name.clone(), source };
     let directory = File::open(found.directory()).map_err(io)?;
@@ -104,7 +100,7 @@ fn prepare(
     let workspace = found.through(&directory);
     let logs = Logbook::open(&workspace.logs()).map_err(io)?;
     let (network, keeper) = network(&workspace, &directory, pcap)?.unzip();
-    Ok(Prepared { workspace, directory, lock, logs, network, keeper, templates })
+    Ok(Prepared { workspace, directory, lock, logs, network, keeper })
 }
 
 /// The workspace's network, its ports bound: one that is taken is an error before anything boots.
@@ -141,7 +137,7 @@ fn tell_refusals(workspace: &Workspace, directory: &File) -> std::io::Result<Lis
 }
 
 impl Prepared {
-    async fn run(self, mut report: Report) {
+    async fn run(self, mut report: Report, templates: Budget, confinement: Demand) {
         fault_point("supervise.prepared");
         home::mark("supervisor");
         let failed = |error: &std::io::Error| {
@@ -164,7 +160,8 @@ impl Prepared {
             orders,
             logs: self.logs,
             report,
-            templates: self.templates,
+            templates,
+            confinement,
             failure: None,
             waiters: Vec::new(),
             enders: Vec::new(),

@@ -1,5 +1,6 @@
 //! Packets in a file, as tcpdump reads it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,7 +41,6 @@ fn what_a_run_sends_and_receives_is_in_a_file() {
         assert!(shown.contains(&part), "{part}: {shown}");
     }
     assert!(!shown.contains("incorrect") && !shown.contains("bad cksum"), "{shown}");
-    use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 

@@ -57,7 +57,7 @@ my $socket = IO::Socket::INET->new(LocalAddr => "198.51.100.7", LocalPort => 53,
 while (defined $socket->recv(my $query, 512)) { $socket->send(reply($query)) }
 "#;
 
-/// The same call in a network of its own, with another machine beside it, 198.51.100.7 and 2001:db8::7.
+/// The same call in a network of its own, with another machine beside it, 198.51.100.7 and `2001:db8::7`.
 pub(crate) fn elsewhere(world: &World, invocation: Invocation) -> Invocation {
     let directory = world.path().display().to_string();
     invocation.through(&["unshare", "-n", "sh", "-c", ELSEWHERE, "sh", &directory, NAMES])

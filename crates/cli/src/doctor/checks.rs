@@ -2,12 +2,14 @@
 
 use std::io;
 
-use engine::{Confinement, KvmProblem, LaunchError, OLDEST_QEMU, QemuVersion};
+use confine::Part;
+use engine::{KvmProblem, LaunchError, OLDEST_QEMU, QemuVersion};
 use home::{Home, HomeError, Keeps, Place};
 use kernel::{Kernel, StoreError};
 use workspace::{DiskError, causes};
 
 use super::Check;
+use crate::confinement::Trial;
 use crate::output::size;
 
 /// Less than this is soon used up by an image and its root file system.
@@ -99,28 +101,61 @@ pub(super) fn memory(available: Option<u64>) -> Check {
     }
 }
 
-/// What there is to confine QEMU with. Its system-call filter was on when it started.
-pub(super) fn confinement(host: &Confinement) -> Check {
+/// What holds QEMU, tried from inside.
+pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
     const NAME: &str = "confinement";
-    let landlock = host.landlock.map(|version| format!("Landlock {version}"));
-    match (landlock, &host.user_namespaces) {
-        (Some(landlock), Ok(())) => {
-            Check::ok(NAME, format!("QEMU's system-call filter; the host has {landlock} and user namespaces"))
+    let trial = match trial {
+        Ok(trial) => trial,
+        Err(error) => {
+            return Check::warning(
+                NAME,
+                format!("it cannot be tried: {}", causes(error)),
+                "see the lines above; it is tried in QEMU's stead",
+            );
         }
-        (None, Ok(())) => Check::warning(
-            NAME,
-            "QEMU's system-call filter; the host's kernel has no Landlock",
-            "use a kernel with Landlock (5.13 or newer) in its list of security modules: lsm=landlock,...",
-        ),
-        (landlock, Err(error)) => Check::warning(
-            NAME,
-            format!(
-                "QEMU's system-call filter; the host has {}, and no user namespaces for you: {error}",
-                landlock.as_deref().unwrap_or("no Landlock")
-            ),
+    };
+    let held = trial.held.clone().unwrap_or_default();
+    let landlock = held.landlock.map(|version| format!("Landlock {version}"));
+    let has = |part, words: &str| held.has(part).then(|| words.to_owned());
+    let parts =
+        [landlock, has(Part::Namespaces, "namespaces of its own"), has(Part::Filter, "a system-call filter")];
+    let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let parts = if parts.is_empty() { "nothing of ours, only QEMU's own filter".to_owned() } else { parts };
+    let open: Vec<_> = trial
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.refused.is_none())
+        .map(|attempt| &*attempt.what)
+        .collect();
+    let tried = trial.attempts.len();
+    let tried = match open.len() {
+        0 => format!("{tried} attempts from inside were refused"),
+        _ => format!("of {tried} attempts from inside these succeed: {}", open.join(", ")),
+    };
+    let found = format!("QEMU has {parts}; {tried}");
+    match held.missing.first() {
+        None if open.is_empty() => Check::ok(NAME, found),
+        None => Check::warning(NAME, found, "use a newer kernel"),
+        Some(_) => {
+            let lacking = held.missing.iter().map(|why| format!("{} ({})", why.part, why.reason));
+            let found = format!("{found}; this host has not {}", lacking.collect::<Vec<_>>().join(", "));
+            let remedies = held.missing.iter().map(|why| part_remedy(why.part));
+            Check::warning(NAME, found, remedies.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+/// How a host comes to have a part of the confinement.
+pub(crate) fn part_remedy(part: Part) -> &'static str {
+    match part {
+        Part::Landlock => {
+            "use a kernel with Landlock (5.13 or newer) in its list of security modules: lsm=landlock,..."
+        }
+        Part::Namespaces => {
             "sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000, or on Ubuntu \
-             kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
+             kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow user namespaces"
+        }
+        Part::Filter => "use a kernel with seccomp filters: CONFIG_SECCOMP_FILTER=y",
     }
 }
 
@@ -253,6 +288,7 @@ pub(super) fn kernel(kernel: Result<Option<Kernel>, StoreError>) -> Check {
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use confine::{Attempt, Held, Why};
 
     fn place(file_system: &str, keeps: Keeps, free: u64) -> Place {
         Place { file_system: file_system.to_owned(), keeps, free, size: 1 << 40, free_files: None }
@@ -292,12 +328,33 @@ mod tests {
 
     #[test]
     fn what_confines_is_told_part_by_part() {
-        let denied = || Err(io::Error::from_raw_os_error(1));
-        let verdict = |landlock, user_namespaces| confinement(&Confinement { landlock, user_namespaces });
-        assert_eq!(verdict(Some(4), Ok(())).verdict, Verdict::Ok);
-        assert!(verdict(None, Ok(())).found.contains("no Landlock"));
-        assert!(verdict(Some(4), denied()).remedy.unwrap().contains("userns"));
-        assert_eq!(verdict(None, denied()).verdict, Verdict::Warning);
+        let attempt = |refused: Option<&str>| Attempt {
+            what: "read a file".to_owned(),
+            refused: refused.map(str::to_owned),
+        };
+        let trial = |landlock, missing: &[Part], refused| {
+            let missing = missing.iter().map(|part| Why { part: *part, reason: "why".to_owned() }).collect();
+            confinement(&Ok(Trial {
+                held: Some(Held { landlock, missing }),
+                attempts: vec![attempt(refused)],
+            }))
+        };
+        let whole = trial(Some(4), &[], Some("no"));
+        assert_eq!(whole.verdict, Verdict::Ok);
+        assert!(whole.found.contains("Landlock 4") && whole.found.contains("1 attempts"), "{}", whole.found);
+        let lacking = trial(None, &[Part::Landlock, Part::Namespaces], Some("no"));
+        assert_eq!(lacking.verdict, Verdict::Warning);
+        assert!(lacking.found.contains("has not Landlock (why), namespaces (why)"), "{}", lacking.found);
+        let remedy = lacking.remedy.unwrap();
+        assert!(remedy.contains("lsm=landlock") && remedy.contains("userns"), "{remedy}");
+        let open = trial(Some(1), &[], None);
+        assert!(
+            open.verdict == Verdict::Warning && open.found.contains("succeed: read a file"),
+            "{}",
+            open.found
+        );
+        assert!(trial(None, &Part::ALL, None).found.contains("only QEMU's own"));
+        assert_eq!(confinement(&Err(LaunchError::Missing)).verdict, Verdict::Warning);
     }
 
     #[test]

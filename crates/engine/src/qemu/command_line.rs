@@ -160,6 +160,7 @@ impl Line {
 mod tests {
     use super::*;
     use crate::{Disk, MemorySize};
+    use confine::Demand;
 
     fn spec(accelerator: Accelerator, network: NetworkDevice) -> VmSpec {
         VmSpec {
@@ -175,6 +176,7 @@ mod tests {
             network,
             cable: None,
             agent_port: "port",
+            confinement: Demand::default(),
         }
     }
 

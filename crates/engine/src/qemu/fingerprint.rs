@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
+use super::command_line;
 use super::process::DESCRIPTORS;
-use super::{PROGRAM, command_line};
+use super::sandbox::find_program;
 use crate::{Accelerator, Memory, Start, VmSpec};
 
 /// A text that is equal for two machines only if one can be restored as the other: QEMU itself, its command
@@ -35,13 +35,6 @@ pub fn fingerprint(spec: &VmSpec) -> io::Result<String> {
     }
     debug_assert!(matches!(spec.start, Start::Boot { memory: Memory::Private, .. }), "a fresh machine");
     Ok(text)
-}
-
-fn find_program() -> io::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        std::env::split_paths(&path).map(|directory| directory.join(PROGRAM)).find(|path| path.is_file());
-    found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.canonicalize()
 }
 
 /// The first processor's model and features.

@@ -1,29 +1,32 @@
-//! The QEMU process: started with its descriptors, bound to our life, its last words kept.
-#![allow(unsafe_code, reason = "binding a child's life to ours happens between fork and exec")]
+//! The QEMU process: started with its descriptors, confined, bound to our life, its last words kept.
+#![allow(unsafe_code, reason = "waiting for a descriptor takes the promise that it stays")]
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 
-use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::Signal;
-use tokio::io::AsyncReadExt;
+use confine::{Child, Held};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::net::unix::pipe::Receiver;
 
-use super::command_line::{self, Descriptors};
+use super::command_line::Descriptors;
+use super::sandbox;
 use super::{LaunchError, PROGRAM};
-use crate::{Memory, Start, Tail, VmSpec};
+use crate::{Tail, VmSpec};
 
 pub(super) const DESCRIPTORS: Descriptors =
     Descriptors { control: 3, console: 4, agent: 5, memory: 6, state: 7, cable: 8, first_disk: 9 };
 
 #[derive(Debug)]
 pub(super) struct Process {
-    child: Child,
+    child: AsyncFd<Child>,
     last_words: Arc<Mutex<Tail>>,
     listener: tokio::task::JoinHandle<()>,
+    held: Held,
     pub(super) control: Option<UnixStream>,
     /// The guest's port and the console.
     pub(super) streams: Option<(UnixStream, UnixStream)>,
@@ -34,41 +37,36 @@ pub(super) struct Process {
 /// It must be called on a thread that lives as long as the machine, since the kernel binds the machine's life
 /// to that thread.
 pub(super) fn start(spec: VmSpec) -> Result<Process, LaunchError> {
+    let (launch, ours) = prepare(spec)?;
+    let (child, stderr, held) = launch.launch()?;
+    let last_words = Arc::new(Mutex::new(Tail::new(8 * 1024)));
+    let listener = tokio::spawn(listen(stderr, Arc::clone(&last_words)));
+    // SAFETY: a child has one descriptor from its making to its drop.
+    let child = unsafe { AsyncFd::register_with_interest(child, Interest::READABLE) };
+    let child = child.map_err(|error| LaunchError::Spawn(error.into()))?;
+    let OurEnds { control, agent, console } = ours;
+    Ok(Process { child, last_words, listener, held, control: Some(control), streams: Some((agent, console)) })
+}
+
+/// Our ends of its channels.
+pub(super) struct OurEnds {
+    pub(super) control: UnixStream,
+    agent: UnixStream,
+    console: UnixStream,
+}
+
+/// All that is to be launched, and the other ends of its channels.
+pub(super) fn prepare(spec: VmSpec) -> Result<(confine::Launch, OurEnds), LaunchError> {
     let (control, control_theirs) = channel().map_err(LaunchError::Spawn)?;
     let (console, console_theirs) = channel().map_err(LaunchError::Spawn)?;
     let (agent, agent_theirs) = channel().map_err(LaunchError::Spawn)?;
-    let mut command = Command::new(PROGRAM);
-    command.args(command_line::arguments(&spec, DESCRIPTORS));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // Ctrl-C in a terminal is for us to handle.
-    command.process_group(0).kill_on_drop(true);
-    let mut mappings = vec![
-        FdMapping { parent_fd: control_theirs, child_fd: DESCRIPTORS.control },
-        FdMapping { parent_fd: console_theirs, child_fd: DESCRIPTORS.console },
-        FdMapping { parent_fd: agent_theirs, child_fd: DESCRIPTORS.agent },
-    ];
-    let (memory, state) = match spec.start {
-        Start::Boot { memory: Memory::File(memory), .. } => (Some(memory), None),
-        Start::Boot { memory: Memory::Private, .. } => (None, None),
-        Start::Restore(saved) => (Some(saved.memory), Some(saved.state)),
-    };
-    let disks =
-        (DESCRIPTORS.first_disk..).zip(spec.disks).map(|(child_fd, disk)| (Some(disk.file), child_fd));
-    let files = [(memory, DESCRIPTORS.memory), (state, DESCRIPTORS.state)].into_iter().chain(disks);
-    mappings.extend(
-        files.filter_map(|(file, child_fd)| Some(FdMapping { parent_fd: OwnedFd::from(file?), child_fd })),
-    );
-    mappings.extend(spec.cable.map(|parent_fd| FdMapping { parent_fd, child_fd: DESCRIPTORS.cable }));
-    command.fd_mappings(mappings).expect("each descriptor has a number of its own");
-    end_with_parent(&mut command);
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => LaunchError::Missing,
-        _ => LaunchError::Spawn(error),
-    })?;
-    let last_words = Arc::new(Mutex::new(Tail::new(8 * 1024)));
-    let stderr = child.stderr.take().expect("standard error is a pipe");
-    let listener = tokio::spawn(listen(stderr, Arc::clone(&last_words)));
-    Ok(Process { child, last_words, listener, control: Some(control), streams: Some((agent, console)) })
+    let mut launch = sandbox::launch(spec)?;
+    launch.descriptors.extend([
+        (DESCRIPTORS.control, control_theirs),
+        (DESCRIPTORS.console, console_theirs),
+        (DESCRIPTORS.agent, agent_theirs),
+    ]);
+    Ok((launch, OurEnds { control, agent, console }))
 }
 
 fn channel() -> std::io::Result<(UnixStream, OwnedFd)> {
@@ -77,22 +75,8 @@ fn channel() -> std::io::Result<(UnixStream, OwnedFd)> {
     Ok((UnixStream::from_std(ours)?, theirs.into()))
 }
 
-/// Has the kernel kill the child when we end, however we end.
-fn end_with_parent(command: &mut Command) {
-    let parent = rustix::process::getpid();
-    let bind = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // Had we ended before the call above, nobody would have told.
-        if rustix::process::getppid() != Some(parent) {
-            return Err(std::io::Error::other("the parent is gone"));
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls only; its error value carries a static text.
-    unsafe { command.pre_exec(bind) };
-}
-
-async fn listen(mut stderr: tokio::process::ChildStderr, last_words: Arc<Mutex<Tail>>) {
+async fn listen(stderr: File, last_words: Arc<Mutex<Tail>>) {
+    let Ok(mut stderr) = Receiver::from_file(stderr) else { return };
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
         last_words.lock().expect("no holder panics").push(&buffer[..length]);
@@ -100,8 +84,13 @@ async fn listen(mut stderr: tokio::process::ChildStderr, last_words: Arc<Mutex<T
 }
 
 impl Process {
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.child.id()
+    pub(super) fn pid(&self) -> u32 {
+        self.child.get_ref().id()
+    }
+
+    /// What confines it.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// What it said last. Complete once it has ended.
@@ -124,7 +113,12 @@ impl Process {
     }
 
     async fn exit_status(&mut self) -> std::io::Result<ExitStatus> {
-        let status = self.child.wait().await?;
+        let status = loop {
+            if let Some(status) = self.child.get_mut().try_wait()? {
+                break status;
+            }
+            self.child.readable_mut().await?.clear_ready();
+        };
         if !self.listener.is_finished() {
             // Its standard error has ended with it; an error here is the listener's own end.
             let _ = (&mut self.listener).await;
@@ -133,13 +127,13 @@ impl Process {
     }
 
     pub(super) fn kill_soon(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.start_kill();
+        self.child.get_mut().kill();
     }
 
     pub(super) async fn kill(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill().await;
+        self.kill_soon();
+        // How it ended is of no interest.
+        let _ = self.exit_status().await;
     }
 }
 

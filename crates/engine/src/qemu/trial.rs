@@ -1,10 +1,14 @@
 //! QEMU started for nothing but to see whether it starts here.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use confine::{Demand, Held, Part};
 use rustix::fs::MemfdFlags;
+use tokio::io::AsyncReadExt;
 
 use super::qmp::{Qmp, QmpError};
 use super::{GREETING_DEADLINE, LaunchError, process};
@@ -12,6 +16,9 @@ use crate::{Accelerator, MemorySize, NetworkDevice, Saved, Start, VmSpec};
 
 /// The oldest QEMU that has all that machines are made of.
 pub const OLDEST: QemuVersion = QemuVersion { major: 7, minor: 2 };
+
+/// The longest account of a trial, in bytes.
+const LONGEST_ACCOUNT: u64 = 1 << 20;
 
 /// A version of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,23 +50,9 @@ impl FromStr for QemuVersion {
 /// Starts QEMU, confined as always and with the devices that every machine has, until it answers; then ends it. No
 /// guest runs in it.
 pub async fn try_launch(accelerator: Accelerator, network: NetworkDevice) -> Result<(), LaunchError> {
-    let empty = |name: &str| {
-        let made = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC);
-        made.map(File::from).map_err(|error| LaunchError::Spawn(error.into()))
-    };
     // Nothing is said over the cable, and both ends stay until the end.
     let (theirs, _ours) = UnixStream::pair().map_err(LaunchError::Spawn)?;
-    let spec = VmSpec {
-        accelerator,
-        cpus: 1,
-        memory: MemorySize::mebibytes(128),
-        // Such a machine waits for its state, which never comes.
-        start: Start::Restore(Saved { memory: empty("memory")?, state: empty("state")? }),
-        disks: Vec::new(),
-        network,
-        cable: (network != NetworkDevice::None).then(|| theirs.into()),
-        agent_port: "agent",
-    };
+    let spec = spec(accelerator, network, theirs)?;
     let mut process = process::start(spec)?;
     let control = process.control.take().expect("a new process has its control channel");
     let greeting = tokio::time::timeout(GREETING_DEADLINE, Qmp::connect(control, &[])).await;
@@ -71,6 +64,52 @@ pub async fn try_launch(accelerator: Accelerator, network: NetworkDevice) -> Res
     };
     process.kill().await;
     outcome
+}
+
+/// Starts `program` in QEMU's stead, with everything else as for QEMU: the same descriptors, files, limits and parts, but
+/// for those that are left out. Tells what holds, and what the program wrote to the descriptor of QEMU's control channel.
+///
+/// The program may read and execute itself.
+pub async fn try_confinement(
+    accelerator: Accelerator,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    left_out: Vec<Part>,
+) -> Result<(Held, String), LaunchError> {
+    let (theirs, _ours) = UnixStream::pair().map_err(LaunchError::Spawn)?;
+    let spec = spec(accelerator, NetworkDevice::Ethernet { mtu: 1500 }, theirs)?;
+    let (mut launch, ours) = process::prepare(spec)?;
+    launch.files.run(&program);
+    (launch.program, launch.arguments, launch.left_out) = (program, arguments, left_out);
+    let (child, _stderr, held) = launch.launch()?;
+    let mut said = String::new();
+    let mut control = ours.control.take(LONGEST_ACCOUNT);
+    // What it does not say in time, it does not say.
+    let _ = tokio::time::timeout(GREETING_DEADLINE, control.read_to_string(&mut said)).await;
+    drop(child);
+    Ok((held, said))
+}
+
+/// The descriptor that is QEMU's control channel.
+pub const CONTROL: i32 = process::DESCRIPTORS.control;
+
+fn spec(accelerator: Accelerator, network: NetworkDevice, cable: UnixStream) -> Result<VmSpec, LaunchError> {
+    let empty = |name: &str| {
+        let made = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC);
+        made.map(File::from).map_err(|error| LaunchError::Spawn(error.into()))
+    };
+    Ok(VmSpec {
+        accelerator,
+        cpus: 1,
+        memory: MemorySize::mebibytes(128),
+        // Such a machine waits for its state, which never comes.
+        start: Start::Restore(Saved { memory: empty("memory")?, state: empty("state")? }),
+        disks: Vec::new(),
+        network,
+        cable: (network != NetworkDevice::None).then(|| cable.into()),
+        agent_port: "agent",
+        confinement: Demand::default(),
+    })
 }
 
 #[cfg(test)]

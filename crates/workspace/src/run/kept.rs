@@ -33,7 +33,7 @@ impl KeptRun {
         let found = Workspace::find(home, &request.name);
         let workspace = found.map_err(|error| KeepError::Io(std::io::Error::other(causes(&error))))?;
         workspace.tell(EventKind::Created);
-        let boot = BootRecord { number: 1, started_at: Timestamp::now(), acceleration: None, template: None };
+        let boot = BootRecord::begin(1);
         let kept = Self { workspace, _lock: new.lock };
         kept.note(&StateRecord { boot: Some(boot), ..StateRecord::default() });
         Ok((kept, new.disk))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::Demand;
 use home::{fault_point, write_record};
 use jiff::Timestamp;
 use template::Budget;
@@ -38,6 +39,7 @@ pub(super) struct Life {
     pub(super) logs: Logbook,
     pub(super) report: Report,
     pub(super) templates: Budget,
+    pub(super) confinement: Demand,
     /// Why the service never ran.
     pub(super) failure: Option<Failure>,
     /// Who waits for the end for good.
@@ -159,12 +161,11 @@ impl Life {
         self.shared.enter(State::Starting);
         self.change_facts(|facts| {
             let number = facts.boot.as_ref().map_or(0, |boot| boot.number) + 1;
-            facts.boot =
-                Some(BootRecord { number, started_at: Timestamp::now(), acceleration: None, template: None });
+            facts.boot = Some(BootRecord::begin(number));
             facts.restarts = restarts;
         });
         fault_point("boot.noted");
-        let machinery = Machinery::of(&self.workspace, self.templates);
+        let machinery = Machinery::of(&self.workspace, self.templates, self.confinement);
         let shared = Arc::clone(&self.shared);
         let log = self.logs.writer(LogSource::Console);
         let console = move |bytes: &[u8]| {
@@ -213,10 +214,12 @@ impl Life {
     fn note_start(&mut self, booted: &Booted) {
         let acceleration = booted.acceleration();
         let template = booted.template();
+        let confinement = booted.confinement();
         self.change_facts(|facts| {
             if let Some(boot) = &mut facts.boot {
                 boot.acceleration = Some(acceleration);
                 boot.template.clone_from(&template);
+                boot.confinement = confinement;
             }
         });
         let restored = template.is_some();

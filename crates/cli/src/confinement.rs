@@ -1,0 +1,143 @@
+//! `try-confinement` and `attempt`, hidden: what QEMU could do that was taken over, tried from inside.
+//!
+//! This program is started in QEMU's stead, confined as QEMU is, makes its attempts and tells how each was refused.
+//! `doctor` asks for it, and the tests.
+#![allow(unsafe_code, reason = "a descriptor that was inherited is only known by number")]
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::FromRawFd;
+use std::path::PathBuf;
+use std::process::Command;
+
+use confine::{Attempt, Held, Part, Places, Targets};
+use engine::{Accelerator, CONTROL_DESCRIPTOR, LaunchError};
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::pull::runtime;
+
+/// Try what QEMU's confinement must refuse, and tell
+#[derive(Debug, clap::Args)]
+pub(crate) struct TryConfinementArgs {
+    /// Leave this part out, to see what the others hold
+    #[arg(long, value_name = "PART", value_parser = part)]
+    leave_out: Vec<Part>,
+    /// Confine nothing, to see what could succeed
+    #[arg(long)]
+    unconfined: bool,
+    /// More files that are not to be read
+    paths: Vec<PathBuf>,
+}
+
+/// What confines a machine, as `status --json` has it; a contract.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Confinement {
+    /// The version of the kernel's Landlock that it is under.
+    landlock: Option<u32>,
+    /// The parts that this host lacked when it was started.
+    missing: Vec<Lacking>,
+}
+
+/// A part that a host lacks.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Lacking {
+    /// `landlock`, `namespaces` or `filter`.
+    #[cfg_attr(test, schemars(with = "String"))]
+    part: Part,
+    reason: String,
+}
+
+impl From<Held> for Confinement {
+    fn from(held: Held) -> Self {
+        let missing = held.missing.into_iter().map(|why| Lacking { part: why.part, reason: why.reason });
+        Self { landlock: held.landlock, missing: missing.collect() }
+    }
+}
+
+impl Confinement {
+    /// As a person reads it.
+    pub(crate) fn words(&self) -> String {
+        let landlock = self.landlock.map(|version| format!("Landlock {version}"));
+        let has = |part: Part| self.missing.iter().all(|lacking| lacking.part != part);
+        let others = [Part::Namespaces, Part::Filter].into_iter().filter(|part| has(*part));
+        let parts: Vec<_> = landlock.into_iter().chain(others.map(|part| part.to_string())).collect();
+        let lacking = self.missing.iter().map(|lacking| format!("{} ({})", lacking.part, lacking.reason));
+        match lacking.collect::<Vec<_>>().join(", ") {
+            lacking if lacking.is_empty() => parts.join(", "),
+            lacking => format!("{}; not by {lacking}", parts.join(", ")),
+        }
+    }
+}
+
+/// What holds, and how the attempts went.
+#[derive(Debug, Serialize)]
+pub(crate) struct Trial {
+    /// None where nothing was confined.
+    pub(crate) held: Option<Held>,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+pub(crate) fn try_confinement(args: &TryConfinementArgs) -> Result<Exit, Failure> {
+    let trial = if args.unconfined {
+        try_unconfined(&args.paths)
+    } else {
+        try_confined(args.paths.clone(), args.leave_out.clone())
+    };
+    output::json(&trial.map_err(|error| Failure::new("confinement", &error))?);
+    Ok(Exit::Success)
+}
+
+/// Makes the attempts in QEMU's confinement.
+pub(crate) fn try_confined(paths: Vec<PathBuf>, left_out: Vec<Part>) -> Result<Trial, LaunchError> {
+    let directory = tempfile::tempdir().map_err(LaunchError::Spawn)?;
+    let places = Places::make(directory.path(), paths).map_err(LaunchError::Spawn)?;
+    let program = std::env::current_exe().map_err(LaunchError::Spawn)?;
+    let arguments = words(places.targets());
+    let runtime = runtime().map_err(|_| LaunchError::Spawn(std::io::ErrorKind::Other.into()))?;
+    let (held, said) =
+        runtime.block_on(engine::try_confinement(Accelerator::Tcg, program, arguments, left_out))?;
+    Ok(Trial { held: Some(held), attempts: confine::attempts_told(&said) })
+}
+
+/// Makes the same attempts in a process that may do all that its user may.
+fn try_unconfined(paths: &[PathBuf]) -> Result<Trial, LaunchError> {
+    let directory = tempfile::tempdir().map_err(LaunchError::Spawn)?;
+    let places = Places::make(directory.path(), paths.to_vec()).map_err(LaunchError::Spawn)?;
+    let program = std::env::current_exe().map_err(LaunchError::Spawn)?;
+    let output = Command::new(program).args(words(places.targets())).output().map_err(LaunchError::Spawn)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(Trial { held: None, attempts: confine::attempts_told(&said) })
+}
+
+fn words(targets: &Targets) -> Vec<OsString> {
+    vec!["attempt".into(), targets.argument()]
+}
+
+/// In the confined process, or in one that shows what a confined one could do otherwise: then there is no such channel.
+pub(crate) fn attempt(targets: &str) -> Result<Exit, Failure> {
+    let targets =
+        Targets::parse(targets).ok_or_else(|| Failure::usage("this command is for tests to use"))?;
+    let outcome = if rustix::fs::fstat(standing(CONTROL_DESCRIPTOR)).is_ok() {
+        // SAFETY: it is open, as was just seen, and nothing else in this process has it: it was open before it began.
+        confine::attempt(&targets, unsafe { File::from_raw_fd(CONTROL_DESCRIPTOR) })
+    } else {
+        confine::attempt(&targets, std::io::stdout())
+    };
+    outcome.map(|()| Exit::Success).map_err(|error| Failure::new("confinement", &error))
+}
+
+/// A number that may be that of an open descriptor.
+fn standing(number: i32) -> std::os::fd::BorrowedFd<'static> {
+    // SAFETY: it is only asked whether it is open.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(number) }
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    let parts = Part::ALL.into_iter().find(|part| format!("{part:?}").eq_ignore_ascii_case(text));
+    parts.ok_or_else(|| "choose one of `landlock`, `namespaces` and `filter`".to_owned())
+}

@@ -1,0 +1,133 @@
+//! What QEMU may have: its program and what comes with it, the files of its machine, and room for that machine.
+//!
+//! Disks, channels and saved states come as open descriptors, and QEMU opens none of them. By path it opens its own
+//! libraries and firmware, the kernel and initramfs of a machine that boots, KVM's device, and the file of the guest's
+//! memory, which it opens anew from its descriptor. No socket is among it: all that it speaks over is connected already.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use confine::{Files, Filter, Launch, Limits};
+
+use super::command_line;
+use super::process::DESCRIPTORS;
+use super::{LaunchError, PROGRAM};
+use crate::{Accelerator, Memory, Start, VmSpec};
+
+/// Libraries, and what the linker needs to find them. A path that a host has not is no rule.
+const LIBRARIES: &[&str] = &[
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/nix/store",
+    "/gnu/store",
+];
+
+/// Dynamic linkers, which execve(2) executes in a program's stead.
+const LINKERS: &[&str] = &["/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"];
+
+/// What a package of QEMU has below its prefix's `share`: firmware, and option ROMs.
+const FIRMWARE: &[&str] = &["qemu", "qemu-kvm", "seabios", "ipxe"];
+
+/// How many processors and memory nodes there are.
+const SHAPE_OF_HOST: &[&str] = &["/sys/devices/system/cpu", "/sys/devices/system/node"];
+
+/// Descriptors beside those of disks: QEMU opens some twenty of its own.
+const DESCRIPTORS_OF_ITS_OWN: u64 = 192;
+
+/// Threads beside the virtual processors: its pool of those that wait for disks has up to 64.
+const THREADS_OF_ITS_OWN: u64 = 128;
+
+/// Address space beside the guest's memory: libraries, up to 1 GiB of translated code, stacks of threads; and what the C
+/// library reserves for the heaps of threads, by the host's processors, mostly without using it.
+const SPACE_OF_ITS_OWN: u64 = 16 << 30;
+const SPACE_BY_PROCESSOR: u64 = 1 << 30;
+
+/// The longest saved state: it is far shorter.
+const LONGEST_STATE: u64 = 256 << 20;
+
+/// What is launched for `spec`, but for the channels.
+pub(super) fn launch(spec: VmSpec) -> Result<Launch, LaunchError> {
+    let program = find_program().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => LaunchError::Missing,
+        _ => LaunchError::Spawn(error),
+    })?;
+    let arguments = command_line::arguments(&spec, DESCRIPTORS);
+    let limits = limits(&spec).map_err(LaunchError::Spawn)?;
+    let mut files = files(&program, spec.accelerator);
+    let demand = spec.confinement;
+    let (memory, state) = match spec.start {
+        Start::Boot { kernel, initramfs, memory } => {
+            files.read(kernel).read(initramfs);
+            match memory {
+                Memory::File(memory) => (Some(memory), None),
+                Memory::Private => (None, None),
+            }
+        }
+        Start::Restore(saved) => (Some(saved.memory), Some(saved.state)),
+    };
+    if let Some(memory) = &memory {
+        files.write_open(memory).map_err(LaunchError::Spawn)?;
+    }
+    let mut descriptors = Vec::new();
+    descriptors.extend(memory.map(|memory| (DESCRIPTORS.memory, memory.into())));
+    descriptors.extend(state.map(|state| (DESCRIPTORS.state, state.into())));
+    descriptors.extend(spec.cable.map(|cable| (DESCRIPTORS.cable, cable)));
+    descriptors.extend((DESCRIPTORS.first_disk..).zip(spec.disks.into_iter().map(|disk| disk.file.into())));
+    Ok(Launch {
+        program,
+        arguments,
+        descriptors,
+        files,
+        limits,
+        filter: Filter::for_guests(),
+        demand,
+        left_out: Vec::new(),
+    })
+}
+
+fn files(program: &Path, accelerator: Accelerator) -> Files {
+    let mut files = Files::default();
+    files.run(program);
+    for linker in LINKERS {
+        files.run(linker);
+    }
+    for path in LIBRARIES.iter().chain(SHAPE_OF_HOST) {
+        files.read(path);
+    }
+    let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
+    for name in FIRMWARE {
+        files.read(prefix.join("share").join(name));
+    }
+    if accelerator == Accelerator::Kvm {
+        files.device("/dev/kvm");
+    }
+    files
+}
+
+/// Room for the machine, and bounds for what is none.
+fn limits(spec: &VmSpec) -> io::Result<Limits> {
+    let memory = u64::from(spec.memory.as_mebibytes()) << 20;
+    let mut longest = memory.max(LONGEST_STATE);
+    for disk in &spec.disks {
+        longest = longest.max(disk.file.metadata()?.len());
+    }
+    let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u64);
+    Ok(Limits {
+        descriptors: DESCRIPTORS_OF_ITS_OWN + spec.disks.len() as u64,
+        file_size: longest,
+        address_space: memory + SPACE_OF_ITS_OWN + processors * SPACE_BY_PROCESSOR,
+        threads: THREADS_OF_ITS_OWN + u64::from(spec.cpus),
+    })
+}
+
+/// QEMU's file, through `PATH`.
+pub(super) fn find_program() -> io::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(PROGRAM)).find(|path| path.is_file());
+    found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.canonicalize()
+}

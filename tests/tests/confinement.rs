@@ -1,0 +1,241 @@
+//! What QEMU is confined by, tried from inside; and hosts that lack parts of it.
+
+use std::path::PathBuf;
+
+use microagent_tests::{Invocation, World};
+use serde_json::Value;
+
+/// Attempts that need a right that a container's root may lack, or a device that a host may lack.
+const NOT_FOR_EVERY_ROOT: [&str; 8] = [
+    "raise a limit",
+    "take capabilities",
+    "open a disk of the host",
+    "make a vsock socket",
+    "use io_uring",
+    "make a BPF map",
+    "keep a key in the kernel",
+    "use userfaultfd",
+];
+
+/// Where the parts are each by itself: what Landlock refuses without the others.
+const BY_LANDLOCK: [&str; 12] = [
+    "read a file of the user",
+    "write a file of the user",
+    "shorten a file of the user",
+    "rename a file of the user",
+    "make a file beside it",
+    "list its directory",
+    "read /etc/passwd",
+    "list processes",
+    "read another process's environment",
+    "open another process's memory",
+    "steer the kernel through /proc/sys",
+    "execute a shell",
+];
+
+/// What namespaces refuse without the others.
+const BY_NAMESPACES: [&str; 9] = [
+    "connect to a TCP service",
+    "send a UDP datagram",
+    "connect to an abstract Unix socket",
+    "signal the process that started it",
+    "open a handle on it",
+    "trace it",
+    "read its memory",
+    "make a user namespace",
+    "become another user",
+];
+
+/// What the filter refuses without the others.
+const BY_FILTER: [&str; 16] = [
+    "connect to a TCP service",
+    "listen on a TCP port",
+    "connect to a Unix socket",
+    "connect to an abstract Unix socket",
+    "make a netlink socket",
+    "signal the process that started it",
+    "open a handle on it",
+    "start a process",
+    "use io_uring",
+    "share memory by number",
+    "change its mode",
+    "watch its directory",
+    "make a user namespace",
+    "make a network namespace",
+    "mount a file system",
+    "change the root directory",
+];
+
+/// The attempts and how each was refused.
+struct Trial {
+    held: Value,
+    attempts: Vec<(String, Option<String>)>,
+}
+
+impl Trial {
+    fn of(call: Invocation) -> Self {
+        let trial: Value = serde_json::from_str(&call.outcome().success()).unwrap();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let attempts = trial["attempts"].as_array().unwrap().iter();
+        let attempts = attempts.map(|one| (text(&one["what"]).unwrap(), text(&one["refused"]))).collect();
+        Self { held: trial["held"].clone(), attempts }
+    }
+
+    fn succeeded(&self) -> Vec<&str> {
+        self.attempts.iter().filter(|(_, refused)| refused.is_none()).map(|(what, _)| &**what).collect()
+    }
+
+    fn refused(&self, what: &str) -> bool {
+        let found = self.attempts.iter().find(|(name, _)| name == what);
+        found.unwrap_or_else(|| panic!("nobody tried to {what}")).1.is_some()
+    }
+}
+
+fn attempts(world: &World, words: &[&str]) -> Invocation {
+    world.microagent(["try-confinement"]).args(words)
+}
+
+fn lesser_host(call: Invocation, lacking: &str) -> Invocation {
+    call.through(&[env!("CARGO_BIN_EXE_lesser-host"), lacking])
+}
+
+/// Secrets of the state directory, which a file that is not among QEMU's own may be.
+fn secrets(world: &World) -> Vec<PathBuf> {
+    let home = world.home();
+    ["images/index.json", "kernels", "templates", "workspaces"].map(|name| home.join(name)).to_vec()
+}
+
+#[test]
+fn everything_is_refused_from_inside_and_nothing_outside() {
+    let world = World::shared();
+    let secrets = secrets(&world);
+    let secrets: Vec<_> = secrets.iter().map(|path| path.to_str().unwrap()).collect();
+    let inside = Trial::of(attempts(&world, &secrets));
+    assert_eq!(inside.held["missing"], serde_json::json!([]), "this host lacks a part");
+    assert_eq!(inside.succeeded(), [""; 0]);
+    assert!(inside.attempts.len() >= 49 + secrets.len(), "{}", inside.attempts.len());
+
+    let outside = Trial::of(attempts(&world, &secrets).args(["--unconfined"]));
+    assert_eq!(outside.attempts.len(), inside.attempts.len());
+    let refused = outside.attempts.iter().filter(|(_, refused)| refused.is_some()).map(|(what, _)| &**what);
+    let refused: Vec<_> = refused.filter(|what| !NOT_FOR_EVERY_ROOT.contains(what)).collect();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(refused, [""; 0], "an attempt that fails anyway shows nothing");
+    }
+}
+
+#[test]
+fn everything_is_refused_to_an_ordinary_user_too() {
+    assert!(rustix::process::geteuid().is_root(), "this becomes another user: run it as root (sudo -E)");
+    let world = World::of_user(54_321).cold();
+    let user = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--bounding-set=-all"];
+    let inside = Trial::of(attempts(&world, &[]).through(&user));
+    assert_eq!(inside.held["missing"], serde_json::json!([]), "this host lacks a part");
+    assert_eq!(inside.succeeded(), [""; 0]);
+    let outside = Trial::of(attempts(&world, &["--unconfined"]).through(&user));
+    for what in
+        ["read a file of the user", "connect to a TCP service", "make a user namespace", "execute a shell"]
+    {
+        assert!(!outside.refused(what), "{what}");
+    }
+}
+
+#[test]
+fn each_part_holds_without_the_others() {
+    let world = World::shared();
+    let only = |others: [&str; 2], expected: &[&str]| {
+        let words: Vec<_> = others.iter().flat_map(|part| ["--leave-out", part]).collect();
+        let trial = Trial::of(attempts(&world, &words));
+        let open: Vec<_> = expected.iter().filter(|what| !trial.refused(what)).collect();
+        assert!(open.is_empty(), "without {others:?} these succeed: {open:?}");
+        assert!(!trial.succeeded().is_empty(), "what is left out is left out");
+    };
+    only(["namespaces", "filter"], &BY_LANDLOCK);
+    only(["landlock", "filter"], &BY_NAMESPACES);
+    only(["landlock", "namespaces"], &BY_FILTER);
+}
+
+#[test]
+fn a_host_that_lacks_a_part_is_told_and_confines_with_the_others() {
+    let world = World::shared();
+    for (lacking, part, still) in [
+        ("landlock", "landlock", "connect to a TCP service"),
+        ("namespaces", "namespaces", "read a file of the user"),
+    ] {
+        let trial = Trial::of(lesser_host(attempts(&world, &[]), lacking));
+        let missing = trial.held["missing"].as_array().unwrap();
+        assert_eq!(missing.len(), 1, "{missing:?}");
+        assert_eq!(missing[0]["part"], part);
+        assert!(trial.refused(still), "{still}");
+
+        let doctor = lesser_host(world.microagent(["doctor"]), lacking).outcome().success();
+        let line = doctor.lines().find(|line| line.contains("confinement")).unwrap();
+        assert!(
+            line.starts_with('⚠') && line.to_lowercase().contains(&format!("has not {part} (")),
+            "{line}"
+        );
+
+        let run = lesser_host(world.run(["busybox", "echo", "here"]), lacking);
+        assert_eq!(run.outcome().success(), "here\n");
+    }
+}
+
+#[test]
+fn what_is_required_is_there_or_nothing_boots() {
+    let world = World::shared();
+    let run = |required: bool| {
+        let words: &[&str] = if required { &["--require-confinement"] } else { &[] };
+        world.run(words.iter().copied().chain(["busybox", "echo", "here"]))
+    };
+    assert_eq!(run(true).outcome().success(), "here\n");
+    for (lacking, part) in
+        [("landlock", "Landlock"), ("namespaces", "namespaces"), ("landlock,namespaces", "Landlock")]
+    {
+        let error = lesser_host(run(true), lacking).outcome().error(125);
+        assert!(error.contains(part) && error.contains("microagent doctor"), "{error}");
+        let by_environment = run(false).env("MICROAGENT_REQUIRE_CONFINEMENT", "1");
+        let error =
+            lesser_host(by_environment.env("MICROAGENT_OUTPUT", "json"), lacking).outcome().error(125);
+        assert!(error.contains("\"kind\":\"confinement\""), "{error}");
+    }
+}
+
+#[test]
+fn a_workspace_keeps_what_it_requires_and_status_tells_what_it_got() {
+    let world = World::own();
+    world
+        .microagent([
+            "create",
+            "--name",
+            "strict",
+            "--require-confinement",
+            "--image",
+            "busybox",
+            "sleep",
+            "999",
+        ])
+        .outcome()
+        .success();
+    world.microagent(["create", "--name", "lax", "--image", "busybox", "sleep", "999"]).outcome().success();
+    let status = |name: &str| world.microagent(["--json", "status", name]).outcome().success();
+    assert!(status("strict").contains("\"require_confinement\": true"));
+
+    let refused = lesser_host(world.microagent(["start", "strict"]), "namespaces").outcome().error(1);
+    assert!(refused.contains("no namespaces"), "{refused}");
+    let refused = world.microagent(["start", "--require-confinement", "lax"]);
+    let refused = lesser_host(refused, "landlock").outcome().error(1);
+    assert!(refused.contains("no Landlock"), "{refused}");
+
+    world.microagent(["start", "strict"]).outcome().success();
+    lesser_host(world.microagent(["start", "lax"]), "namespaces").outcome().success();
+    let whole: Value = serde_json::from_str(&status("strict")).unwrap();
+    assert_eq!(whole[0]["confinement"]["missing"], serde_json::json!([]));
+    let lacking: Value = serde_json::from_str(&status("lax")).unwrap();
+    assert_eq!(lacking[0]["confinement"]["missing"][0]["part"], "namespaces");
+    let shown = world.microagent(["status", "lax"]).outcome().success();
+    assert!(
+        shown.lines().any(|line| line.starts_with("Confined by") && line.contains("not by namespaces")),
+        "{shown}"
+    );
+    world.microagent(["kill", "strict", "lax"]).outcome().success();
+}
