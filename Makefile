@@ -54,6 +54,7 @@ fmt: ## Format the code
 
 bench: ## Time runs and the conversion of an image against other tools
 	scripts/bench-run
+	scripts/bench-podman
 	scripts/bench-cold
 	scripts/bench-convert
 
