@@ -179,7 +179,7 @@ fn what_is_done_elsewhere_is_told_with_the_users_words() {
         ("diff web", "microagent exec web"),
         ("update --memory 2g web", "microagent status --spec web"),
         ("swarm init", "microagent ps"),
-        ("network create backend", "publish a port"),
+        ("network connect backend web", "create --network backend"),
         (
             "run -v /srv/site:/site:ro nginx",
             "tar -C /srv/site -cf /tmp/site.tar . && microagent run -v /tmp/site.tar:/site:ro nginx",

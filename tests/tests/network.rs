@@ -6,6 +6,8 @@ mod capturing;
 mod egress;
 #[path = "network/elsewhere.rs"]
 mod elsewhere;
+#[path = "network/named.rs"]
+mod named;
 #[path = "network/publishing.rs"]
 mod publishing;
 #[path = "network/reaching.rs"]

@@ -4,22 +4,23 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use engine::{MemorySize, Requested};
-use home::Name;
+use home::{InvalidName, Name};
 use image::{Platform, Reference};
 use kernel::Release;
-use network::{Egress, EgressRule, HostEntry, PublishSpec};
+use network::{Egress, EgressRule, HostEntry, NamedNetwork, PublishSpec};
 use template::{Budget, TemplateKey};
 use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal, Tmpfs};
 
 use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
 use crate::commit::CommitArgs;
-use crate::completion::images;
+use crate::completion::{images, network_choices};
 use crate::confinement::TryConfinementArgs;
 use crate::connect::ConnectArgs;
 use crate::cp::CpArgs;
@@ -194,7 +195,7 @@ pub(crate) enum Verb {
     Cp(CpArgs),
     /// List and fetch what a workspace's outputs name
     Artifacts(ArtifactsArgs),
-    /// Show what a workspace's network is, and does
+    /// Show what a workspace's network is, and does; networks that workspaces share
     Network(NetworkArgs),
     /// Show, publish and withdraw ports of a workspace
     Port(PortArgs),
@@ -471,9 +472,10 @@ pub(crate) struct MachineArgs {
     /// The number of virtual CPUs [default: 1]
     #[arg(long, value_name = "NUMBER", value_parser = parse_cpus, help_heading = "Machine")]
     pub(crate) cpus: Option<u32>,
-    /// The network: `user` reaches out, `isolated` has none [default: user]
-    #[arg(long, alias = "net", value_enum, help_heading = "Network")]
-    pub(crate) network: Option<NetworkChoice>,
+    /// The network: `user` reaches out, `isolated` is none, a name is a network with other workspaces; more than one may
+    /// be given [default: user]
+    #[arg(long, alias = "net", value_name = "user|isolated|NAME", add = network_choices(), help_heading = "Network")]
+    pub(crate) network: Vec<NetworkChoice>,
     /// Publish ports of the guest on this host: `[IP:][HOST:]GUEST[/tcp|udp]`, with ranges; 0 for any
     #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
     pub(crate) publish: Vec<PublishSpec>,
@@ -519,10 +521,36 @@ pub(crate) struct MachineArgs {
     pub(crate) disk_slots: Option<DiskSlots>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// What a guest is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NetworkChoice {
+    /// What this host reaches.
     User,
+    /// Nothing.
     Isolated,
+    /// A named network.
+    Named(Name),
+}
+
+impl FromStr for NetworkChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "user" => Self::User,
+            "isolated" => Self::Isolated,
+            name => {
+                let name: Name = name.parse().map_err(|error: InvalidName| error.to_string())?;
+                if NamedNetwork::is_reserved(&name) {
+                    return Err(
+                        "no network is called so; choose `user`, `isolated`, or one of `network list`"
+                            .to_owned(),
+                    );
+                }
+                Self::Named(name)
+            }
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

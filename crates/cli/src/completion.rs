@@ -8,6 +8,7 @@ use clap_complete::env::Shells;
 use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 use home::Home;
 use image::Store;
+use network::NamedNetwork;
 use workspace::{Volume, Workspace};
 
 use crate::args::{Args, CompletionArgs};
@@ -53,6 +54,24 @@ pub(crate) fn volumes() -> ArgValueCompleter {
         };
         candidates(typed, names)
     })
+}
+
+/// What a workspace's network may be: two words, and the names of networks.
+pub(crate) fn network_choices() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let words = ["user", "isolated"].map(str::to_owned);
+        candidates(typed, |home| Some(words.into_iter().chain(network_names(&home)).collect()))
+    })
+}
+
+/// The names of networks.
+pub(crate) fn networks() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, |home| Some(network_names(&home))))
+}
+
+fn network_names(home: &Home) -> Vec<String> {
+    let all = NamedNetwork::all(home).unwrap_or_default();
+    all.into_iter().map(|(name, _)| name.to_string()).collect()
 }
 
 /// The names of images.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use home::{Home, Name};
 use image::{Image, Platform, Reference, Store};
-use network::HostAccess;
+use network::{HostAccess, NamedNetwork};
 use serde::Serialize;
 use workspace::{CreateError, HealthSpec, Step, WorkspaceSpec};
 
@@ -13,6 +13,7 @@ use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, ServiceArgs, W
 use crate::completion::images;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::network_verb::named::unusable_network;
 use crate::output::{self, Format};
 use crate::progress::Steps;
 use crate::pull::open_home;
@@ -97,6 +98,7 @@ pub(crate) fn make(
     spec: WorkspaceSpec,
     image: &Image,
 ) -> Result<(), Failure> {
+    networks_exist(home, &spec.networks)?;
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
     let mut steps = Steps::new(global);
     let observe = &mut |step: Step| show(&mut steps, &step);
@@ -144,23 +146,32 @@ fn spec(args: &CreateArgs) -> Result<WorkspaceSpec, Failure> {
     reachable(with_machine(spec, &args.machine)?)
 }
 
-/// Ports of a workspace that nobody can reach make no sense.
+/// What has no network to work on makes no sense.
 pub(crate) fn reachable(spec: WorkspaceSpec) -> Result<WorkspaceSpec, Failure> {
-    if spec.network == workspace::Network::Isolated && !spec.publish.is_empty() {
-        return Err(Failure::usage("cannot publish ports: --network isolated leaves the network out")
-            .hint(Some("leave out --publish, or --network isolated")));
+    let leads_out = spec.network == workspace::Network::User;
+    let what = match () {
+        () if !spec.has_network() && !spec.publish.is_empty() => ("publish ports", "--publish"),
+        () if !spec.has_network() && spec.pcap.is_some() => ("capture packets", "--pcap"),
+        () if !leads_out && spec.egress_policy().is_set() => {
+            ("tell what may be reached", "--egress, --allow and --deny")
+        }
+        () if !leads_out && spec.host_access == HostAccess::Allowed => ("reach this host", "--allow-host"),
+        () => return Ok(spec),
+    };
+    let (what, flags) = what;
+    if spec.has_network() {
+        return Err(Failure::usage(format!("cannot {what}: the networks that it is on lead nowhere else"))
+            .hint(Some(format!("leave out {flags}, or add --network user"))));
     }
-    if spec.network == workspace::Network::Isolated && spec.pcap.is_some() {
-        return Err(Failure::usage("cannot capture packets: --network isolated leaves the network out")
-            .hint(Some("leave out --pcap, or --network isolated")));
-    }
-    if spec.network == workspace::Network::Isolated && spec.egress_policy().is_set() {
-        return Err(Failure::usage(
-            "cannot tell what may be reached: --network isolated leaves the network out",
-        )
-        .hint(Some("leave out --egress, --allow and --deny, or --network isolated")));
-    }
-    Ok(spec)
+    Err(Failure::usage(format!("cannot {what}: --network isolated leaves the network out"))
+        .hint(Some(format!("leave out {flags}, or --network isolated"))))
+}
+
+/// Networks that are not there are told before anything is made.
+pub(crate) fn networks_exist(home: &Home, networks: &[Name]) -> Result<(), Failure> {
+    networks.iter().try_for_each(|name| {
+        NamedNetwork::find(home, name).map(drop).map_err(|error| unusable_network(&error))
+    })
 }
 
 fn read_spec(path: &Path) -> Result<WorkspaceSpec, Failure> {
@@ -258,10 +269,7 @@ fn with_service(mut spec: WorkspaceSpec, args: &ServiceArgs) -> Result<Workspace
 /// Only what was typed: a flag's default does not change a file's setting.
 pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<WorkspaceSpec, Failure> {
     let pcap = args.pcap.as_deref().map(absolute).transpose()?.or(spec.pcap);
-    let network = args.network.map(|network| match network {
-        NetworkChoice::User => workspace::Network::User,
-        NetworkChoice::Isolated => workspace::Network::Isolated,
-    });
+    let (network, networks) = chosen_networks(&args.network)?.unwrap_or((spec.network, spec.networks));
     let mut publish = spec.publish;
     publish.extend(args.publish.iter().cloned());
     let mut add_host = spec.add_host;
@@ -280,13 +288,38 @@ pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<Wo
         host_access: if args.allow_host { HostAccess::Allowed } else { spec.host_access },
         memory: args.memory.unwrap_or(spec.memory),
         cpus: args.cpus.unwrap_or(spec.cpus),
-        network: network.unwrap_or(spec.network),
+        network,
+        networks,
         accel: args.accel.unwrap_or(spec.accel),
         require_confinement: args.require_confinement || spec.require_confinement,
         kernel: args.kernel.clone().or(spec.kernel),
         disk_size: args.disk_size.unwrap_or(spec.disk_size),
         ..spec
     })
+}
+
+/// What a guest is connected to, if anything was typed: a named network alone is all that there is.
+pub(crate) fn chosen_networks(
+    choices: &[NetworkChoice],
+) -> Result<Option<(workspace::Network, Vec<Name>)>, Failure> {
+    if choices.is_empty() {
+        return Ok(None);
+    }
+    let mut named: Vec<Name> = Vec::new();
+    for choice in choices {
+        if let NetworkChoice::Named(name) = choice
+            && !named.contains(name)
+        {
+            named.push(name.clone());
+        }
+    }
+    let isolated = choices.contains(&NetworkChoice::Isolated);
+    if isolated && choices.iter().any(|choice| *choice != NetworkChoice::Isolated) {
+        return Err(Failure::usage("cannot be isolated and on a network")
+            .hint(Some("leave out --network isolated: a named network alone leads nowhere else")));
+    }
+    let user = choices.contains(&NetworkChoice::User);
+    Ok(Some((if user { workspace::Network::User } else { workspace::Network::Isolated }, named)))
 }
 
 /// A path that means the same wherever it is used.

@@ -1,12 +1,13 @@
 //! `network`: what a workspace's network is, does, and decided.
 
 mod log;
+pub(crate) mod named;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use home::Name;
+use home::{Home, Name};
 use jiff::Timestamp;
-use network::{Egress, EgressRule, HostAccess, HostEntry, Policy, Report};
+use network::{Egress, EgressRule, HostAccess, HostEntry, NamedNetwork, Policy, Report};
 use serde::Serialize;
 use workspace::{Network, Workspace};
 
@@ -19,17 +20,27 @@ use crate::output::{self, Format};
 use crate::port::PortDocument;
 use crate::pull::open_home;
 use crate::time::parse_moment;
+use named::NetworkVerb;
 
-/// Show what a workspace's network is, and does
+/// Show what a workspace's network is, and does; networks that workspaces share
+///
+/// Workspaces on a network of their own find each other by name, and nobody else.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   microagent network web
   microagent network --json web | jq .traffic.tcp_connections
-  microagent network web --log -f --refused")]
+  microagent network web --log -f --refused
+  microagent network create backend
+  microagent network list"
+)]
 pub(crate) struct NetworkArgs {
+    #[command(subcommand)]
+    verb: Option<NetworkVerb>,
     /// The workspace
-    #[arg(value_name = "NAME", add = workspaces())]
-    name: Name,
+    #[arg(value_name = "NAME", required = true, add = workspaces())]
+    name: Option<Name>,
     /// Show what was decided about its connections; with --json each decision is a document on a line of its own
     #[arg(long)]
     log: bool,
@@ -52,6 +63,8 @@ pub(crate) struct Document {
     name: Name,
     #[cfg_attr(test, schemars(with = "String"))]
     mode: Network,
+    /// The named networks that it is on.
+    networks: Vec<Joined>,
     addresses: Option<Addresses>,
     #[cfg_attr(test, schemars(with = "String"))]
     host_access: HostAccess,
@@ -66,6 +79,24 @@ pub(crate) struct Document {
     /// Of a workspace that runs.
     #[cfg_attr(test, schemars(with = "Option<std::collections::BTreeMap<String, u64>>"))]
     traffic: Option<Report>,
+}
+
+/// A named network that a workspace is on.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Joined {
+    #[cfg_attr(test, schemars(with = "String"))]
+    name: Name,
+    /// Its address there, of a workspace that runs.
+    address: Option<Ipv4Addr>,
+}
+
+impl Joined {
+    fn of(home: &Home, network: &Name, member: &Name) -> Self {
+        let members = NamedNetwork::find(home, network).ok().and_then(|network| network.members().ok());
+        let own = members.into_iter().flatten().find(|other| other.name == member.as_str());
+        Self { name: network.clone(), address: own.map(|own| own.address) }
+    }
 }
 
 /// What may be reached.
@@ -100,7 +131,12 @@ struct Addresses {
 
 pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
-    let workspace = Workspace::find(&home, &args.name).map_err(|error| Failure::workspace(&error))?;
+    let name = match (&args.verb, &args.name) {
+        (Some(verb), _) => return named::network(global, &home, verb),
+        (None, Some(name)) => name,
+        (None, None) => unreachable!("a name is required without a verb"),
+    };
+    let workspace = Workspace::find(&home, name).map_err(|error| Failure::workspace(&error))?;
     if args.log {
         return log::show_log(&workspace, args, global.format());
     }
@@ -110,7 +146,8 @@ pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failu
     let document = Document {
         name: status.name.clone(),
         mode: spec.network,
-        addresses: (spec.network == Network::User).then_some(Addresses {
+        networks: spec.networks.iter().map(|network| Joined::of(&home, network, &status.name)).collect(),
+        addresses: spec.has_network().then_some(Addresses {
             guest: network::GUEST,
             gateway: network::GATEWAY,
             nameserver: network::NAMESERVER,
@@ -135,10 +172,21 @@ pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failu
 
 fn print(document: &Document) {
     let line = |label: &str, value: &str| output::data(&format!("{label:<14}{value}"));
-    line("Mode", &document.mode.to_string());
+    let names: Vec<&Name> = document.networks.iter().map(|joined| &joined.name).collect();
+    line("Mode", &shown_mode(document.mode, &names));
     let Some(addresses) = &document.addresses else { return };
     line("Address", &format!("{}, {}", addresses.guest, addresses.guest_ipv6));
     line("Gateway", &format!("{}, {}", addresses.gateway, addresses.gateway_ipv6));
+    for Joined { name, address } in &document.networks {
+        line(
+            "Network",
+            &address.map_or_else(|| name.to_string(), |address| format!("{name}, address {address}")),
+        );
+    }
+    if document.mode == Network::Isolated {
+        print_traffic(document);
+        return;
+    }
     let servers: Vec<String> = document.dns.iter().map(ToString::to_string).collect();
     let servers = if servers.is_empty() { "this host's".to_owned() } else { servers.join(", ") };
     line("DNS", &format!("{}, which asks {servers}", addresses.nameserver));
@@ -151,6 +199,11 @@ fn print(document: &Document) {
     };
     line("This host", &host);
     line("Egress", &shown_egress(&document.egress));
+    print_traffic(document);
+}
+
+fn print_traffic(document: &Document) {
+    let line = |label: &str, value: &str| output::data(&format!("{label:<14}{value}"));
     line("Ports", &document.shown_ports);
     let Some(traffic) = &document.traffic else { return };
     line(
@@ -177,6 +230,13 @@ fn print(document: &Document) {
             traffic.refused, traffic.limited, traffic.dropped
         ),
     );
+}
+
+/// What a workspace is connected to.
+pub(crate) fn shown_mode(mode: Network, networks: &[&Name]) -> String {
+    let mode = (mode == Network::User || networks.is_empty()).then(|| mode.to_string());
+    let names = networks.iter().map(ToString::to_string);
+    mode.into_iter().chain(names).collect::<Vec<_>>().join(", ")
 }
 
 /// The rules in the order in which they count.

@@ -16,7 +16,7 @@ use workspace::{
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs, ServiceArgs};
 use crate::artifacts::unfetched;
 use crate::cp::tell_left_out;
-use crate::create::{reachable, run_spec, with_machine};
+use crate::create::{networks_exist, reachable, run_spec, with_machine};
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::progress::Steps;
@@ -202,6 +202,7 @@ fn request(
     machine: MachineSettings,
 ) -> Result<RunRequest, Failure> {
     let spec = reachable(with_machine(WorkspaceSpec::default(), &args.machine)?)?;
+    networks_exist(home, &spec.networks)?;
     let afterwards = afterwards(home, &args, &image)?;
     let environment = environment(&args.service)?;
     let terminal = args.tty.then(terminal::size);
@@ -218,6 +219,7 @@ fn request(
         machine,
         network: spec.network_settings(),
         publish: spec.publish,
+        networks: spec.networks,
         pcap: spec.pcap,
         name: args.name.unwrap_or_else(workspace::random_name),
         hostname: args.workspace.hostname,
@@ -256,9 +258,11 @@ pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
         cpus: args.cpus.unwrap_or(default.cpus),
         memory: args.memory.unwrap_or(default.memory),
         kernel: args.kernel.clone(),
-        network: match args.network {
-            Some(NetworkChoice::User) | None => Network::User,
-            Some(NetworkChoice::Isolated) => Network::Isolated,
+        // A named network needs a card, as one that leads out does.
+        network: if args.network.contains(&NetworkChoice::Isolated) {
+            Network::Isolated
+        } else {
+            Network::User
         },
         disk_size: args.disk_size.unwrap_or(default.disk_size),
         slots: args.disk_slots.unwrap_or(default.slots),
@@ -322,6 +326,7 @@ fn run_failure(error: &RunError) -> Failure {
         RunError::Boot(_) => "boot_failed",
         RunError::Publish(_) => "port_taken",
         RunError::Capture(_) => "capture",
+        RunError::Join(_) => "network",
         RunError::MachineEnded(_) => "machine_ended",
         _ => "run_failed",
     };

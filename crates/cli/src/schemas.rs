@@ -24,6 +24,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         ("load", schema_for!(Vec<crate::image_verbs::LoadedImage>)),
         ("names", schema_for!(Vec<String>)),
         ("network", schema_for!(crate::network_verb::Document)),
+        ("network-list", schema_for!(Vec<crate::network_verb::named::NamedDocument>)),
         ("perf", schema_for!(crate::perf::Report)),
         ("perf-density", schema_for!(crate::perf::Density)),
         ("port", schema_for!(Vec<crate::port::PortDocument>)),

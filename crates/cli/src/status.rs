@@ -17,7 +17,7 @@ use crate::confinement::Confinement;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::list::shown_ports;
-use crate::network_verb::egress_words;
+use crate::network_verb::{egress_words, shown_mode};
 use crate::output::{self, Format};
 use crate::port::PortDocument;
 use crate::pull::open_home;
@@ -103,6 +103,9 @@ pub(crate) struct Disk {
 pub(crate) struct Connected {
     #[cfg_attr(test, schemars(with = "String"))]
     mode: workspace::Network,
+    /// The named networks that it is on.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    networks: Vec<Name>,
     address: Option<std::net::Ipv4Addr>,
     gateway: Option<std::net::Ipv4Addr>,
     nameserver: Option<std::net::Ipv4Addr>,
@@ -167,7 +170,7 @@ fn document(workspace: &Workspace, status: Status) -> Document {
         cpu_percent: usage.map(|usage| usage.cpu_percent),
         memory: usage.map(|usage| usage.memory),
         guest_memory: guest.map(|guest| guest.memory_used),
-        network: connected(status.record.spec.network, &ports),
+        network: connected(&status.record.spec, &ports),
         shown_ports: (!ports.is_empty()).then(|| shown_ports(&ports)),
         disk: Disk {
             path: path.display().to_string(),
@@ -180,13 +183,14 @@ fn document(workspace: &Workspace, status: Status) -> Document {
     }
 }
 
-fn connected(mode: workspace::Network, ports: &[Published]) -> Connected {
-    let reaches_out = mode == workspace::Network::User;
+fn connected(spec: &WorkspaceSpec, ports: &[Published]) -> Connected {
+    let has_card = spec.has_network();
     Connected {
-        mode,
-        address: reaches_out.then_some(network::GUEST),
-        gateway: reaches_out.then_some(network::GATEWAY),
-        nameserver: reaches_out.then_some(network::NAMESERVER),
+        mode: spec.network,
+        networks: spec.networks.clone(),
+        address: has_card.then_some(network::GUEST),
+        gateway: has_card.then_some(network::GATEWAY),
+        nameserver: has_card.then_some(network::NAMESERVER),
         ports: PortDocument::all(ports),
     }
 }
@@ -215,12 +219,10 @@ fn print(document: &Document) {
     line("Created", &format!("{:.0}", document.created_at));
     optional("Last end", document.last_end.as_ref().map(ending));
     line("Machine", &format!("{} CPUs, {} memory", spec.cpus, spec.memory));
-    let mode = document.network.mode;
+    let names: Vec<&Name> = document.network.networks.iter().collect();
+    let mode = shown_mode(document.network.mode, &names);
     let address = document.network.address;
-    line(
-        "Network",
-        &address.map_or_else(|| mode.to_string(), |address| format!("{mode}, address {address}")),
-    );
+    line("Network", &address.map_or_else(|| mode.clone(), |address| format!("{mode}; address {address}")));
     optional("Egress", egress_words(spec.egress_policy()));
     optional("Ports", document.shown_ports.clone());
     optional("Runs on", runs_on(document));

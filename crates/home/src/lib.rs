@@ -10,6 +10,7 @@
 //! ├── spares/       sockets and locks of restored machines that wait for a run
 //! ├── workspaces/   <name>/: record, lock and disk of each workspace
 //! ├── volumes/      <name>/: record and disk of each named volume
+//! ├── networks/     <name>/: record of each named network, and who is on it
 //! ├── bundles/      <digest>.erofs: archives as read-only file systems
 //! ├── events/       what happened to workspaces
 //! └── tmp/          work in progress, each entry locked by its maker
@@ -87,6 +88,7 @@ impl Home {
             "spares",
             "workspaces",
             "volumes",
+            "networks",
             "bundles",
             "tmp",
         ] {
@@ -138,6 +140,11 @@ impl Home {
     /// Named volumes by name.
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
+    }
+
+    /// Named networks by name.
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
     }
 
     /// Archives as read-only file systems, by content.

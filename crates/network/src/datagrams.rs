@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 
+use crate::reach::Place;
 use crate::tcp::Ends;
 
 /// How long a conversation may be silent.
@@ -41,13 +42,15 @@ pub(crate) enum Way {
     Own(OwnedFd),
     /// Through the socket of a published port, at this place among them.
     Published { place: usize, client: SocketAddr },
+    /// Through the network that it is a member of.
+    Member(Place),
 }
 
 impl Conversation {
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.way {
             Way::Own(socket) => Some(socket.as_fd()),
-            Way::Published { .. } => None,
+            Way::Published { .. } | Way::Member(_) => None,
         }
     }
 }

@@ -31,6 +31,7 @@ fn inspect_packet(from: Mac, packet: &Packet<'_>) -> Option<()> {
             let out = &mut Vec::new();
             match wire::echo(packet) {
                 Some(echo) => wire::echo_reply(out, from, packet.to, packet.from, echo),
+                None if wire::echo_replied(packet).is_some() => {}
                 None => neighbour_reply(out, from, packet)?,
             }
         }

@@ -8,7 +8,8 @@
 //!                                           ├ tcp        connections, each with a socket of this host
 //!                                           ├ datagrams  UDP, and pings
 //!                                           └ dns        names
-//! clients ─ sockets ─▶ publish ─────────────┘
+//! clients ─ sockets ─▶ publish ─────────────┤
+//! other stacks of this user ─▶ named ───────┘        networks that workspaces share
 //! ```
 //!
 //! No root, no namespace, no other process: each connection of the guest's is one of this process's. The stack is a
@@ -22,6 +23,7 @@ mod datagrams;
 mod dns;
 mod egress;
 mod inspect;
+mod named;
 mod pins;
 mod publish;
 mod reach;
@@ -39,8 +41,9 @@ pub use audit::{Audit, Decision, Traffic};
 pub use capture::{Capture, CaptureError};
 pub use egress::{Egress, EgressRule, InvalidEgressRule, Policy};
 pub use inspect::inspect;
+pub use named::{JoinError, Member, Membership, NamedNetwork, NamedNetworkError, NetworkRecord};
 pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
 pub use reach::{HostAccess, Refusal};
 pub use report::Report;
 pub use settings::{HostEntry, InvalidHostEntry, Settings};
-pub use stack::{Network, Outlets};
+pub use stack::{Fittings, Network};

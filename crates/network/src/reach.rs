@@ -6,6 +6,8 @@
 //! for the addresses that it was resolved to through us.
 //!
 //! ```text
+//! a member of a network of the guest's ─▶ --deny ─▶ reached
+//!
 //! this host ─ is it allowed ─┐
 //! one link's, nobody's ──────┼─▶ --deny ─▶ --allow ADDRESS ─▶ --allow NAME, not in a private network ─▶ --egress
 //! elsewhere ─────────────────┘
@@ -17,6 +19,7 @@ use std::time::Instant;
 use crate::addresses::{GATEWAY, HOST_NAME, is_gateway, is_inside};
 use crate::audit::Traffic;
 use crate::egress::{Attempt, Egress, Policy, embedded};
+use crate::named::Membership;
 use crate::pins::Pins;
 
 /// Whether a guest may reach this host.
@@ -68,10 +71,28 @@ impl std::fmt::Display for Refusal {
 /// What is decided of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Where it leads on this host, or why nowhere.
-    pub(crate) way: Result<SocketAddr, Refusal>,
+    /// Where it leads, or why nowhere.
+    pub(crate) way: Result<Way, Refusal>,
     /// The name by which the guest found the address: the one that counted, if one did.
     pub(crate) name: Option<String>,
+}
+
+/// Where something leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Out of this host, or into it.
+    Out(SocketAddr),
+    /// To a member of one of the guest's networks.
+    Member(Place),
+}
+
+/// A member, as one of the guest's networks has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Which network.
+    pub(crate) network: usize,
+    /// Its number there.
+    pub(crate) number: u8,
 }
 
 /// All that decisions are made by.
@@ -82,18 +103,27 @@ pub(crate) struct Reach {
     /// Names of the workspace's own, in small letters. The user gave them their addresses.
     pub(crate) own: Vec<(String, IpAddr)>,
     pub(crate) pins: Pins,
+    /// The named networks that the guest is on.
+    pub(crate) memberships: Vec<Membership>,
 }
 
 impl Reach {
     /// Decides about a connection, or the first datagram of a conversation.
     pub(crate) fn decide(&self, to: SocketAddr, traffic: Traffic, now: Instant) -> Verdict {
         let address = to.ip().to_canonical();
+        let place = self.place_of(address);
+        let member = place.and_then(|place| self.member_name(place, now));
         let own: Vec<&str> = self.own_names(address).collect();
-        let mut names = own.clone();
+        let mut names: Vec<&str> = own.iter().copied().chain(member.as_deref()).collect();
         names.extend(self.pins.names(address, now));
         let attempt = Attempt { address, port: to.port(), traffic, names: &names };
         let allowed = self.policy.allowed_name(&attempt);
-        let way = self.decide_address(&attempt, allowed, &own);
+        let way = match place {
+            Some(_) if self.policy.denies(&attempt) => Err(Refusal::Denied),
+            // Who is on a network may reach who else is on it, whatever leads out.
+            Some(place) => Ok(Way::Member(place)),
+            None => self.decide_address(&attempt, allowed, &own).map(Way::Out),
+        };
         let name = allowed.or(names.first().copied()).map(str::to_owned);
         Verdict { way, name }
     }
@@ -130,6 +160,21 @@ impl Reach {
         }
     }
 
+    /// The member that has this address, if it is one of a network's, whether there is one or not.
+    pub(crate) fn place_of(&self, address: IpAddr) -> Option<Place> {
+        let mut memberships = self.memberships.iter().enumerate();
+        memberships
+            .find_map(|(network, membership)| Some(Place { network, number: membership.number_at(address)? }))
+    }
+
+    fn member_name(&self, place: Place, now: Instant) -> Option<String> {
+        let members = self.memberships.get(place.network)?.members(now);
+        members
+            .into_iter()
+            .find(|(number, _)| *number == place.number)
+            .map(|(_, name)| name.to_ascii_lowercase())
+    }
+
     /// This host is opened as a whole, or by rules that name it.
     fn decide_host(&self, attempt: &Attempt<'_>, own: &[&str]) -> Result<SocketAddr, Refusal> {
         if !is_gateway(attempt.address) {
@@ -159,6 +204,17 @@ impl Reach {
     pub(crate) fn own_addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
         let own = self.own.iter().filter(|(own, _)| own == name);
         let mut found: Vec<IpAddr> = own.map(|(_, address)| *address).collect();
+        if found.is_empty() {
+            let now = Instant::now();
+            let on = |membership: &Membership| {
+                membership
+                    .by_name(name, now)
+                    .into_iter()
+                    .map(|number| membership.address_of(number))
+                    .collect::<Vec<_>>()
+            };
+            found.extend(self.memberships.iter().flat_map(on));
+        }
         if name != HOST_NAME {
             return (!found.is_empty()).then_some(found);
         }

@@ -8,6 +8,7 @@
 
 mod commands;
 mod frames;
+mod members;
 mod names;
 mod sockets;
 mod work;
@@ -29,6 +30,7 @@ use crate::cable::Cable;
 use crate::capture::Capture;
 use crate::datagrams::{Conversation, Kind};
 use crate::dns::{NameStream, Pending, Servers};
+use crate::named::Membership;
 use crate::publish::Listener;
 use crate::reach::Reach;
 use crate::report::Report;
@@ -58,9 +60,13 @@ pub struct Network {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where it is told what goes on in a network.
+/// What a network is fitted with.
 #[derive(Debug, Default)]
-pub struct Outlets {
+pub struct Fittings {
+    /// The ports that are published from the beginning.
+    pub listeners: Vec<Listener>,
+    /// The named networks that the guest is on.
+    pub memberships: Vec<Membership>,
     /// What is decided.
     pub audit: Audit,
     /// What is on the cable.
@@ -77,6 +83,11 @@ enum Token {
     Datagrams(Key),
     Dns(Key),
     NameStream(Key),
+    /// A network whose members connect.
+    Members(usize),
+    /// A network whose members send datagrams.
+    Parcels(usize),
+    Caller(Key),
 }
 
 impl Token {
@@ -89,6 +100,9 @@ impl Token {
             Self::Datagrams(key) => (4, key.to_bits()),
             Self::Dns(key) => (5, key.to_bits()),
             Self::NameStream(key) => (6, key.to_bits()),
+            Self::Members(network) => (7, network as u64),
+            Self::Parcels(network) => (8, network as u64),
+            Self::Caller(key) => (9, key.to_bits()),
         };
         EventData::new_u64(kind << 56 | rest)
     }
@@ -103,7 +117,10 @@ impl Token {
             3 => Self::Tcp(Key::from_bits(rest)),
             4 => Self::Datagrams(Key::from_bits(rest)),
             5 => Self::Dns(Key::from_bits(rest)),
-            _ => Self::NameStream(Key::from_bits(rest)),
+            6 => Self::NameStream(Key::from_bits(rest)),
+            7 => Self::Members(rest as usize),
+            8 => Self::Parcels(rest as usize),
+            _ => Self::Caller(Key::from_bits(rest)),
         }
     }
 }
@@ -124,7 +141,9 @@ struct Stack {
     name_streams: Slab<NameStream>,
     servers: Servers,
     reach: Reach,
-    outlets: Outlets,
+    audit: Audit,
+    capture: Option<Capture>,
+    callers: Slab<members::Caller>,
     /// A place whose listener is gone stays empty.
     listeners: Vec<Option<Listener>>,
     deadlines: BinaryHeap<Reverse<(Instant, Token)>>,
@@ -138,10 +157,11 @@ struct Stack {
 
 impl Network {
     /// Starts the thread. There is no guest yet; clients of published ports wait for one.
-    pub fn start(settings: Settings, listeners: Vec<Listener>, outlets: Outlets) -> io::Result<Self> {
+    pub fn start(settings: Settings, mut fittings: Fittings) -> io::Result<Self> {
         let (commands, receiver) = channel();
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let stack = Stack::new(settings, outlets, &wake)?;
+        let listeners = std::mem::take(&mut fittings.listeners);
+        let stack = Stack::new(settings, fittings, &wake)?;
         let heard = wake.try_clone()?;
         let run = move || stack.run(listeners, &receiver, &heard);
         let thread = std::thread::Builder::new().name("network".to_owned()).spawn(run)?;
@@ -150,7 +170,7 @@ impl Network {
 }
 
 impl Stack {
-    fn new(settings: Settings, outlets: Outlets, wake: &OwnedFd) -> io::Result<Self> {
+    fn new(settings: Settings, fittings: Fittings, wake: &OwnedFd) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake, Token::Wake.data(), EventFlags::IN)?;
         Ok(Self {
@@ -164,9 +184,11 @@ impl Stack {
             conversation_keys: HashMap::new(),
             questions: Slab::default(),
             name_streams: Slab::default(),
-            reach: settings.reach(),
+            reach: Reach { memberships: fittings.memberships, ..settings.reach() },
             servers: Servers::new(settings.nameservers),
-            outlets,
+            audit: fittings.audit,
+            capture: fittings.capture,
+            callers: Slab::default(),
             listeners: Vec::new(),
             deadlines: BinaryHeap::new(),
             pool: 0,
@@ -239,6 +261,9 @@ impl Stack {
             Token::Datagrams(key) => self.said(key),
             Token::Dns(key) => self.resolved(key),
             Token::NameStream(key) => self.asked_in_stream(key),
+            Token::Members(network) => self.member_called(network),
+            Token::Parcels(network) => self.members_sent(network),
+            Token::Caller(key) => self.caller_said(key),
         }
     }
 

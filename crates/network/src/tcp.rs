@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 
 use crate::addresses::MTU;
 use crate::cable::Cable;
@@ -41,6 +41,9 @@ const SCALE: u8 = 7;
 /// The first time-out; it doubles up to the longest. A guest on a loaded host may be slow.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a member's guest may take to answer; it is asked for about as long as a guest asks.
+const MEMBER_PATIENCE: Duration = Duration::from_secs(150);
 
 /// How often a guest that does not answer at all is asked.
 const MOST_TRIES: u32 = 6;
@@ -71,6 +74,15 @@ pub(crate) enum Fate {
     Eager,
     /// It is over.
     Over,
+}
+
+/// Which side of a connection between members this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemberSide {
+    /// The other one was called.
+    Called,
+    /// The other one calls.
+    Caller,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +137,9 @@ pub(crate) struct Flow {
     /// The guest is owed an acknowledgement.
     pub(crate) owes: bool,
 
+    /// The other side is a member of a network, and what that means.
+    member: Option<MemberSide>,
+
     /// When to act if nothing happens.
     pub(crate) deadline: Option<Instant>,
     /// The deadline that its owner remembers; it may be an older one.
@@ -152,6 +167,16 @@ impl Flow {
         flow
     }
 
+    /// The same to a member of a network: it is open once the member's guest has answered.
+    pub(crate) fn calling_member(self, now: Instant) -> Self {
+        Self { member: Some(MemberSide::Called), deadline: Some(now + MEMBER_PATIENCE), ..self }
+    }
+
+    /// The same from a member of a network, which hears when the guest has answered.
+    pub(crate) fn called_by_member(self) -> Self {
+        Self { member: Some(MemberSide::Caller), ..self }
+    }
+
     fn new(ends: Ends, socket: OwnedFd, state: State, start: u32) -> Self {
         Self {
             ends,
@@ -177,6 +202,7 @@ impl Flow {
             scaled: false,
             to_host: VecDeque::new(),
             owes: false,
+            member: None,
             deadline: None,
             remembered: None,
             tries: 0,
@@ -248,6 +274,14 @@ impl Flow {
         if !matches!(rustix::net::sockopt::socket_error(&self.socket), Ok(Ok(()))) {
             return self.reset(io);
         }
+        if self.member == Some(MemberSide::Called) {
+            match rustix::net::recv(&self.socket, &mut [0], RecvFlags::DONTWAIT) {
+                Ok((1, _)) => {}
+                Err(Errno::AGAIN | Errno::INTR) => return Fate::Waits,
+                // Its guest does not listen there, or it is gone.
+                _ => return self.reset(io),
+            }
+        }
         self.state = State::Answered;
         self.next = self.unacknowledged.wrapping_add(1);
         self.furthest = self.next;
@@ -312,6 +346,7 @@ impl Flow {
             State::Answered | State::Calling if self.tries > MOST_TRIES => return self.reset(io),
             State::Answered => self.answer(io),
             State::Calling => self.call(io),
+            State::Connecting if self.member.is_some() => return self.reset(io),
             State::Connecting => {}
             State::Open if self.window == 0 => {
                 // One that is behind the times is told how things are (RFC 9293, 3.8.4).

@@ -19,7 +19,7 @@ mod udp;
 
 use crate::addresses::{Mac, OUR_MAC};
 
-pub(crate) use icmp::{Echo, Unreachable, echo, echo_reply, unreachable};
+pub(crate) use icmp::{Echo, Unreachable, echo, echo_replied, echo_reply, echo_request, unreachable};
 pub(crate) use ip::{Packet, Protocol};
 pub(crate) use neighbour::{arp_reply, neighbour_reply};
 pub(crate) use tcp::{Flags, Segment, Sending, emit_segment};

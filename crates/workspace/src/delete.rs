@@ -34,6 +34,7 @@ impl Workspace {
         fault_point("rename.moved");
         let io = |source| WorkspaceError::Io { name: self.name().clone(), source };
         home::sync_directory(&self.home().workspaces()).map_err(io)?;
+        self.rename_on_networks(to);
         self.tell(EventKind::Renamed { to: to.clone() });
         Ok(())
     }

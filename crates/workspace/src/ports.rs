@@ -54,7 +54,7 @@ impl Workspace {
         request: &Request,
         change: impl FnOnce(&mut Vec<PublishSpec>) -> bool,
     ) -> Result<Vec<Published>, WorkspaceError> {
-        if self.record().spec.network == crate::Network::Isolated {
+        if !self.record().spec.has_network() {
             return Err(WorkspaceError::Refused {
                 kind: "no_network".to_owned(),
                 message: format!("workspace `{}` is isolated, and publishes no ports", self.name()),

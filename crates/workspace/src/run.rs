@@ -19,7 +19,7 @@ use std::time::Duration;
 use engine::{Stall, Stalls};
 use home::{Home, Name};
 use image::{Image, Store};
-use network::{Capture, CaptureError, Listener, PublishError, PublishSpec};
+use network::{Capture, CaptureError, Fittings, JoinError, PublishError, PublishSpec};
 use proto::{Arrangement, Command, ExitStatus, SpawnFailure, Stdio, TerminalSize};
 use template::{Budget, Template, Templates};
 use tokio::sync::mpsc;
@@ -32,6 +32,7 @@ use crate::attach::{MountsError, attach_all, check_mounts};
 use crate::audit::NetworkLogEntry;
 use crate::boot::{Booted, StartKind, tell_time};
 use crate::copy::{Copied, CopyError};
+use crate::networks::join;
 use crate::plan::{Plan, WritableDisk};
 use crate::record::{KeepError, exists};
 use crate::root::{RootError, chain_id, root_file_system};
@@ -59,6 +60,8 @@ pub struct RunRequest {
     pub network: network::Settings,
     /// The ports that are published on this host.
     pub publish: Vec<PublishSpec>,
+    /// The named networks that it is on.
+    pub networks: Vec<Name>,
     /// The file that what its network carries is written to.
     pub pcap: Option<PathBuf>,
     /// The workspace's name.
@@ -220,6 +223,9 @@ pub enum RunError {
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// A network could not be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// Packets could not be captured.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -253,6 +259,7 @@ impl RunError {
             Self::Root { source, .. } => source.hint(),
             Self::Attach(error) => error.hint(),
             Self::Publish(error) => error.hint(),
+            Self::Join(error) => error.hint(),
             Self::Keep(KeepError::Disk(error)) => error.hint(),
             Self::Command(CommandError::NoCommand) => {
                 Some("name one after the image, as in: microagent run IMAGE sh".to_owned())
@@ -271,8 +278,7 @@ pub struct PreparedRun {
     template_use: TemplateUse,
     kept: Option<KeptRun>,
     command: Command,
-    listeners: Vec<Listener>,
-    capture: Option<Capture>,
+    fittings: Fittings,
     request: RunRequest,
 }
 
@@ -308,8 +314,12 @@ pub fn prepare(
         return Err(RunError::NameTaken(request.name.clone()));
     }
     check_mounts(&request.volumes)?;
-    let listeners = network::bind(&request.publish)?;
-    let capture = request.pcap.as_deref().map(Capture::create).transpose()?;
+    let fittings = Fittings {
+        listeners: network::bind(&request.publish)?,
+        memberships: join(home, &request.networks, &request.name)?,
+        capture: request.pcap.as_deref().map(Capture::create).transpose()?,
+        ..Fittings::default()
+    };
     let total = request.image.size();
     let image = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     let root =
@@ -327,7 +337,7 @@ pub fn prepare(
             (Some(kept), WritableDisk::Kept(disk))
         }
     };
-    Ok(PreparedRun { plan, disk, template, template_use, kept, command, listeners, capture, request })
+    Ok(PreparedRun { plan, disk, template, template_use, kept, command, fittings, request })
 }
 
 pub(crate) fn image_stop_signal(image: &Image) -> Result<Option<StopSignal>, InvalidStopSignal> {
@@ -375,8 +385,7 @@ impl PreparedRun {
         };
         let mut request = self.request;
         let settings = std::mem::take(&mut request.network);
-        let network =
-            Connected::start(booted.cable.take(), settings, self.listeners, self.capture, self.kept.as_ref());
+        let network = Connected::start(booted.cable.take(), settings, self.fittings, self.kept.as_ref());
         let network = network.map_err(RunError::Network)?;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());

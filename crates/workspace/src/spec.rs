@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use engine::{Demand, MemorySize, Requested};
+use home::Name;
 use kernel::Release;
 use network::{Egress, EgressRule, HostAccess, HostEntry, Policy, PublishSpec};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub struct WorkspaceSpec {
     /// Its network.
     #[serde(with = "home::as_text")]
     pub network: Network,
+    /// The named networks that it is on; with `isolated`, all that it reaches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Name>,
     /// The ports that are published on this host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<PublishSpec>,
@@ -141,6 +145,7 @@ impl Default for WorkspaceSpec {
             cpus: 1,
             disk_size: DiskSize::default(),
             network: Network::default(),
+            networks: Vec::new(),
             publish: Vec::new(),
             host_access: HostAccess::default(),
             dns: Vec::new(),
@@ -180,7 +185,7 @@ impl WorkspaceSpec {
             cpus: self.cpus,
             memory: self.memory,
             kernel: self.kernel.clone(),
-            network: self.network,
+            network: if self.has_network() { Network::User } else { Network::Isolated },
             disk_size: self.disk_size,
             slots: DiskSlots::for_disks(self.volumes.len()),
             confinement: demand(self.require_confinement),
@@ -194,7 +199,12 @@ pub fn demand(whole: bool) -> Demand {
 }
 
 impl WorkspaceSpec {
-    /// What may be reached.
+    /// Whether its machine has a network card.
+    pub fn has_network(&self) -> bool {
+        self.network == Network::User || !self.networks.is_empty()
+    }
+
+    /// What may be reached beyond the networks that it is on.
     pub fn egress_policy(&self) -> Policy {
         Policy { egress: self.egress, allow: self.allow.clone(), deny: self.deny.clone() }
     }
@@ -204,7 +214,10 @@ impl WorkspaceSpec {
         network::Settings {
             host: self.host_access,
             nameservers: self.dns.clone(),
-            policy: self.egress_policy(),
+            policy: match self.network {
+                Network::User => self.egress_policy(),
+                Network::Isolated => Policy { egress: Some(Egress::Deny), ..Policy::default() },
+            },
             names: self.add_host.clone(),
         }
     }

@@ -29,12 +29,13 @@ use std::sync::Arc;
 
 use engine::Demand;
 use home::{Exclusive, Home, Name, fault_point};
-use network::{Capture, Network, Outlets};
+use network::{Capture, Fittings, Network};
 use template::Budget;
 
 use crate::audit::{Keeper, Listener};
 use crate::control::SOCKET;
 use crate::event::EventKind;
+use crate::networks::join;
 use crate::socket::Socket;
 use crate::workspace::{Workspace, WorkspaceError};
 use life::Life;
@@ -110,16 +111,20 @@ fn network(
     pcap: Option<PathBuf>,
 ) -> Result<Option<(Network, Keeper)>, WorkspaceError> {
     let spec = &workspace.record().spec;
-    if spec.network == crate::Network::Isolated {
+    if !spec.has_network() {
         return Ok(None);
     }
     let listeners = network::bind(&spec.publish)?;
     let pcap = pcap.or_else(|| spec.pcap.clone());
     let capture = pcap.as_deref().map(Capture::create).transpose()?;
+    let memberships = join(workspace.home(), &spec.networks, workspace.name())?;
     let started = tell_refusals(workspace, directory)
         .and_then(|listener| Keeper::start(Some(workspace.directory()), listener))
         .and_then(|(keeper, audit)| {
-            Ok((Network::start(spec.network_settings(), listeners, Outlets { audit, capture })?, keeper))
+            Ok((
+                Network::start(spec.network_settings(), Fittings { listeners, memberships, audit, capture })?,
+                keeper,
+            ))
         });
     started.map(Some).map_err(|source| WorkspaceError::Io { name: workspace.name().clone(), source })
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use home::{Exclusive, Home, LockError, Name, RecordError, names_in, read_record, write_record};
 use jiff::Timestamp;
-use network::{CaptureError, PublishError};
+use network::{CaptureError, JoinError, PublishError};
 use proto::Usage;
 use tokio::net::UnixStream;
 
@@ -111,6 +111,9 @@ pub enum WorkspaceError {
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// A network could not be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// Packets could not be captured.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -137,6 +140,7 @@ impl WorkspaceError {
             Self::Publish(PublishError::Taken { .. }) => "port_taken",
             Self::Publish(_) => "port",
             Self::Capture(_) => "capture",
+            Self::Join(_) => "network",
             _ => "workspace",
         }
     }
@@ -164,6 +168,7 @@ impl WorkspaceError {
             Self::Foreground(_) => Some("wait for it to end, or end that process".to_owned()),
             Self::Refused { hint, .. } => hint.clone(),
             Self::Publish(error) => error.hint(),
+            Self::Join(error) => error.hint(),
             Self::Control { name, source: ControlError::OtherRelease { .. } } => {
                 Some(format!("end it and start it again with this release: microagent kill {name}"))
             }

@@ -25,7 +25,7 @@ pub(crate) fn answer(root: &Command, words: &[String], mistake: ErrorKind) -> Op
     match (mistake, unknown) {
         (_, _) if foreign => Some(foreign_flags(&typed)),
         (ErrorKind::UnknownArgument, Some(flag)) => Some(unknown_flag(root, &typed, flag)),
-        (ErrorKind::UnknownArgument, None) => below(&typed),
+        (ErrorKind::UnknownArgument | ErrorKind::ArgumentConflict, None) => below(&typed),
         (ErrorKind::MissingRequiredArgument, None) => image_as_a_word(&typed),
         _ => None,
     }

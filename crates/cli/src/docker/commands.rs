@@ -187,17 +187,10 @@ pub(super) static COMMANDS: &[DockerCommand] = &[
         )
     }),
     command(
-        &[
-            "network create",
-            "network connect",
-            "network rm",
-            "network remove",
-            "network prune",
-            "network disconnect",
-        ],
+        &["network connect", "network disconnect", "network prune"],
         &["backend"],
-        "does not exist: there are no networks between machines",
-        |_| "publish a port, and connect to it by the host: microagent run -d -p 8080:80 IMAGE".to_owned(),
+        "does not exist: a workspace is on the networks with which it was made, and networks take no room",
+        |_| "say it when it is made: microagent create --network backend --image IMAGE".to_owned(),
     ),
     command(
         &["machine", "kube", "play", "generate", "unshare", "farm"],

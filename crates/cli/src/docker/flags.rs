@@ -94,20 +94,20 @@ pub(super) static RUN_FLAGS: &[DockerFlag] = &[
     flag(
         &["--link"],
         Value("db"),
-        "does not exist: machines share no network",
-        LeaveOutAnd("publish the other's port with -p, and connect to it by the host"),
+        "does not exist: workspaces find each other by name on a network that they share",
+        LeaveOutAnd("give both --network NAME, after: microagent network create NAME"),
     ),
     flag(
         &["--network-alias", "--net-alias"],
         Value("db"),
-        "does not exist: machines share no network in which a name could be known",
-        LeaveOutAnd("--add-host NAME:ADDRESS names an address for the command"),
+        "does not exist: on a network a workspace is known by its own name",
+        LeaveOutAnd("--name names it, and --add-host NAME:ADDRESS names an address for the command"),
     ),
     flag(
         &["--ip", "--ip6", "--link-local-ip", "--mac-address"],
         Value("10.0.2.20"),
-        "does not exist: each machine has a network to itself, in which its address means nothing to others",
-        LeaveOutAnd("publish a port with -p"),
+        "does not exist: addresses are given, and others find a workspace by name",
+        LeaveOutAnd("publish a port with -p, or share a network"),
     ),
     flag(
         &["--expose"],

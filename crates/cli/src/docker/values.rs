@@ -1,4 +1,4 @@
-//! Values that Docker's flags take and ours, of the same name, do not: other networks, and the host's directories.
+//! Values that Docker's flags take and ours, of the same name, do not: the host's networks and directories.
 
 use std::path::Path;
 
@@ -7,16 +7,8 @@ use super::Takes::Value;
 use super::{DockerFlag, Preparation};
 
 /// For the page in the guide, one entry for each kind of value.
-pub(super) static VALUES: &[&DockerFlag] = &[
-    &NETWORK_HOST,
-    &NETWORK_NONE,
-    &NETWORK_CONTAINER,
-    &NETWORK_OTHER,
-    &DIRECTORY,
-    &MOUNT,
-    &SOCKET,
-    &ANONYMOUS,
-];
+pub(super) static VALUES: &[&DockerFlag] =
+    &[&NETWORK_HOST, &NETWORK_NONE, &NETWORK_CONTAINER, &DIRECTORY, &MOUNT, &SOCKET, &ANONYMOUS];
 
 static NETWORK_HOST: DockerFlag = DockerFlag {
     names: &["--network host", "--network bridge"],
@@ -39,13 +31,6 @@ static NETWORK_CONTAINER: DockerFlag = DockerFlag {
     instead: LeaveOutAnd(
         "publish the other's port with -p, or run the command in it: microagent exec NAME COMMAND",
     ),
-};
-
-static NETWORK_OTHER: DockerFlag = DockerFlag {
-    names: &["--network NAME"],
-    takes: Value("backend"),
-    why: "does not exist: there are no networks between machines",
-    instead: LeaveOutAnd("publish the other's port with -p, and connect to it by the host"),
 };
 
 static DIRECTORY: DockerFlag = DockerFlag {
@@ -102,7 +87,8 @@ fn network(value: &str) -> Option<&'static DockerFlag> {
         "none" => Some(&NETWORK_NONE),
         "host" | "bridge" | "default" | "slirp4netns" | "pasta" | "private" => Some(&NETWORK_HOST),
         _ if value.starts_with("container:") => Some(&NETWORK_CONTAINER),
-        _ => Some(&NETWORK_OTHER),
+        // A named network.
+        _ => None,
     }
 }
 

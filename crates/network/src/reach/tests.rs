@@ -19,7 +19,11 @@ fn pinned(reach: Reach, addresses: &[&str]) -> Reach {
 }
 
 fn asked_at(reach: &Reach, address: &str, port: u16) -> Result<SocketAddr, Refusal> {
-    reach.decide(SocketAddr::new(address.parse().unwrap(), port), Traffic::Tcp, Instant::now()).way
+    let to = SocketAddr::new(address.parse().unwrap(), port);
+    reach.decide(to, Traffic::Tcp, Instant::now()).way.map(|way| match way {
+        Way::Out(to) => to,
+        Way::Member(_) => panic!("there are no members"),
+    })
 }
 
 fn asked(address: &str, access: HostAccess) -> Result<SocketAddr, Refusal> {

@@ -111,7 +111,7 @@ impl Stack {
 
     fn reported(&self) -> Report {
         let (frames, bytes) = self.cable.as_ref().map_or((0, 0), |cable| (cable.frames, cable.bytes));
-        let capture = self.outlets.capture.as_ref().map(Capture::counts).unwrap_or_default();
+        let capture = self.capture.as_ref().map(Capture::counts).unwrap_or_default();
         Report {
             captured: capture.captured,
             capture_missed: capture.missed,
@@ -129,9 +129,10 @@ impl Stack {
             tracing::error!(%error, "the guest's cable cannot be used");
             return;
         }
-        let cable = Cable::new(stream, self.outlets.capture.as_ref().map(Capture::tap));
+        let cable = Cable::new(stream, self.capture.as_ref().map(Capture::tap));
         self.watch(cable.descriptor(), Token::Cable);
         self.cable = Some(cable);
+        self.await_members();
         // Those who called before there was a guest.
         for place in 0..self.listeners.len() {
             self.await_callers(place);
@@ -145,6 +146,8 @@ impl Stack {
         for place in 0..self.listeners.len() {
             self.ignore_callers(place);
         }
+        self.ignore_members();
+        self.callers.drain();
         // Sockets close as those of a program that ended do.
         self.flows.drain();
         self.flow_keys.clear();

@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
+use rustix::io::Errno;
+
 use super::{Stack, with_flow};
 use crate::addresses::{is_gateway, is_guest, is_nameserver};
 use crate::audit::{Decision, Traffic};
 use crate::cable::split_frame;
 use crate::datagrams::Kind;
-use crate::reach::Refusal;
+use crate::named::ParcelKind;
+use crate::reach::{Refusal, Way};
 use crate::tcp::{Ends, Fate, Flow};
 use crate::wire::{
     self, Content, Datagram, Flags, Packet, Protocol, Segment, Sending, Unreachable, arp_reply, emit_segment,
@@ -82,6 +85,8 @@ impl Stack {
             Protocol::Icmp => {
                 if let Some(echo) = wire::echo(packet) {
                     self.take_echo(packet, echo);
+                } else if let Some(reply) = wire::echo_replied(packet) {
+                    self.answer_member(packet, reply);
                 }
             }
         }
@@ -110,17 +115,18 @@ impl Stack {
             self.report.limited += 1;
             return None;
         }
-        let socket = match to {
-            None => self.name_stream()?,
-            Some(to) => crate::tcp::connect(to).ok()?,
+        let flow = |socket| Flow::outbound(ends, socket, syn, random());
+        let flow = match to {
+            None => flow(self.name_stream()?),
+            Some(Way::Out(to)) => flow(crate::tcp::connect(to).ok()?),
+            Some(Way::Member(place)) => flow(self.call_member(place, ends)?).calling_member(Instant::now()),
         };
-        let start = random();
-        self.add_flow(Flow::outbound(ends, socket, syn, start));
+        self.add_flow(flow);
         Some(())
     }
 
     /// Decides about what the guest wants, and tells whoever listens; where it leads on this host.
-    pub(super) fn judge(&mut self, traffic: Traffic, to: SocketAddr) -> Option<SocketAddr> {
+    pub(super) fn judge(&mut self, traffic: Traffic, to: SocketAddr) -> Option<Way> {
         let verdict = self.reach.decide(to, traffic, Instant::now());
         self.note(traffic, Some(to), verdict.name, verdict.way.err());
         verdict.way.ok()
@@ -138,7 +144,7 @@ impl Stack {
             tracing::debug!(?traffic, ?to, ?name, ?refusal, "the guest is refused");
             self.report.refused += 1;
         }
-        let told = self.outlets.audit.tell(Decision { time: SystemTime::now(), traffic, to, name, refusal });
+        let told = self.audit.tell(Decision { time: SystemTime::now(), traffic, to, name, refusal });
         self.report.unheard += u64::from(!told);
     }
 
@@ -191,11 +197,35 @@ impl Stack {
             }
             return;
         }
+        if let Some(place) = self.reach.place_of(packet.to) {
+            let allowed = self.judge(Traffic::Ping, (packet.to, 0).into()).is_some();
+            let ids = (echo.identifier, echo.sequence);
+            let sent = allowed.then(|| self.send_member(place, ParcelKind::EchoRequest, ids, echo.payload));
+            match sent {
+                None => self.unreachable(packet, Unreachable::Forbidden),
+                Some(Err(Errno::NOENT | Errno::CONNREFUSED)) => self.unreachable(packet, Unreachable::Host),
+                Some(_) => {}
+            }
+            return;
+        }
         let guest = (packet.from, echo.identifier).into();
         let ends = Ends { guest, remote: (packet.to, 0).into() };
         let message = crate::datagrams::echo_request(packet.to, echo.sequence, echo.payload);
         if let Err(why) = self.speak(Kind::Ping, ends, &message) {
             self.unreachable(packet, why);
+        }
+    }
+
+    /// The guest answers a ping of a member's; who asks for none makes nothing of it.
+    fn answer_member(&mut self, packet: &Packet<'_>, reply: wire::Echo<'_>) {
+        if let Some(place) = self.reach.place_of(packet.to) {
+            // One that is gone needs no answer.
+            let _ = self.send_member(
+                place,
+                ParcelKind::EchoReply,
+                (reply.identifier, reply.sequence),
+                reply.payload,
+            );
         }
     }
 

@@ -11,14 +11,16 @@ use super::frames::random;
 use super::{MOST_CONVERSATIONS, Stack, Token};
 use crate::addresses::{GATEWAY, GUEST, is_inside};
 use crate::audit::Traffic;
-use crate::datagrams::{self, Conversation, Kind, Way};
+use crate::datagrams::{self, Conversation, Kind};
+use crate::named::ParcelKind;
 use crate::publish::{Listener, PortProtocol};
+use crate::reach::Way;
 use crate::slab::Key;
 use crate::tcp::{Ends, Flow, Io};
 use crate::wire::{Echo, LONGEST_DATAGRAM, Unreachable, echo_reply, emit_datagram};
 
 /// How many callers, or datagrams of one conversation, are served before others have their turn.
-const TURN: usize = 64;
+pub(super) const TURN: usize = 64;
 
 impl Stack {
     pub(super) fn add_flow(&mut self, flow: Flow) {
@@ -133,7 +135,7 @@ impl Stack {
         let (length, _, client) =
             rustix::net::recvfrom(listener.descriptor(), room, RecvFlags::DONTWAIT).ok()?;
         let client = SocketAddr::try_from(client?).ok()?;
-        let is_it = |conversation: &Conversation| matches!(&conversation.way, Way::Published { place: its, client: who } if *its == place && *who == client);
+        let is_it = |conversation: &Conversation| matches!(&conversation.way, datagrams::Way::Published { place: its, client: who } if *its == place && *who == client);
         let known = self.conversations.iter().find(|(_, conversation)| is_it(conversation));
         let known = known.map(|(key, conversation)| (key, conversation.ends));
         let (key, ends) = if let Some(known) = known {
@@ -143,7 +145,7 @@ impl Stack {
                 stack.conversation_keys.contains_key(&(Kind::Udp, Ends { guest, remote }))
             };
             let ends = Ends { guest, remote: self.seen_as(Some(client), taken)? };
-            (self.converse(Kind::Udp, ends, Way::Published { place, client }), ends)
+            (self.converse(Kind::Udp, ends, datagrams::Way::Published { place, client }), ends)
         };
         if let Some(conversation) = self.conversations.get_mut(key) {
             conversation.last = Instant::now();
@@ -164,7 +166,7 @@ impl Stack {
     }
 
     /// Begins a conversation. Of too many, the one that was silent longest ends.
-    fn converse(&mut self, kind: Kind, ends: Ends, way: Way) -> Key {
+    fn converse(&mut self, kind: Kind, ends: Ends, way: datagrams::Way) -> Key {
         if self.conversations.len() >= MOST_CONVERSATIONS {
             self.report.limited += 1;
             let oldest = self.conversations.iter().min_by_key(|(_, conversation)| conversation.last);
@@ -195,11 +197,11 @@ impl Stack {
         let Some(conversation) = self.conversations.get_mut(key) else { return Ok(()) };
         conversation.last = Instant::now();
         let said = match &conversation.way {
-            Way::Own(socket) => {
+            datagrams::Way::Own(socket) => {
                 use std::os::fd::AsFd;
                 datagrams::send(socket.as_fd(), payload)
             }
-            Way::Published { place, client } => match &self.listeners[*place] {
+            datagrams::Way::Published { place, client } => match &self.listeners[*place] {
                 Some(listener) => rustix::net::sendto(
                     listener.descriptor(),
                     payload,
@@ -208,6 +210,15 @@ impl Stack {
                 ),
                 None => Err(Errno::CONNREFUSED),
             },
+            datagrams::Way::Member(place) => {
+                let (place, ports) = (*place, (ends.guest.port(), ends.remote.port()));
+                let sent = self.send_member(place, ParcelKind::Udp, ports, payload);
+                // Whether its guest listens, only that knows.
+                sent.map(|()| payload.len()).map_err(|error| match error {
+                    Errno::NOENT | Errno::CONNREFUSED => Errno::HOSTUNREACH,
+                    other => other,
+                })
+            }
         };
         match said {
             // What the other side's host said of an earlier one.
@@ -224,13 +235,16 @@ impl Stack {
             Kind::Udp => Traffic::Udp,
             Kind::Ping => Traffic::Ping,
         };
-        let to = self.judge(traffic, ends.remote).ok_or(Unreachable::Forbidden)?;
+        let to = match self.judge(traffic, ends.remote).ok_or(Unreachable::Forbidden)? {
+            Way::Out(to) => to,
+            Way::Member(place) => return Ok(self.converse(kind, ends, datagrams::Way::Member(place))),
+        };
         let socket = datagrams::connect(kind, to).map_err(|error| match error {
             // Pings need a host that lets its users ping.
             Errno::ACCESS | Errno::PERM => Unreachable::Forbidden,
             _ => Unreachable::Host,
         })?;
-        let key = self.converse(kind, ends, Way::Own(socket));
+        let key = self.converse(kind, ends, datagrams::Way::Own(socket));
         let token = Token::Datagrams(key);
         let socket = self.conversations.get_mut(key).and_then(|conversation| conversation.descriptor());
         let watched = socket.is_some_and(|socket| {

@@ -10,6 +10,8 @@ use crate::HostAccess;
 use crate::addresses::GUEST;
 use crate::wire::{self, Content, Datagram, Flags, Segment, Sending, emit_datagram, emit_segment};
 
+mod members;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Guest {
@@ -33,8 +35,11 @@ impl Guest {
     }
 
     fn with(settings: Settings, listeners: Vec<Listener>, audit: Audit) -> Self {
-        let outlets = Outlets { audit, ..Outlets::default() };
-        let network = Network::start(settings, listeners, outlets).unwrap();
+        Self::fitted(settings, Fittings { listeners, audit, ..Fittings::default() })
+    }
+
+    fn fitted(settings: Settings, fittings: Fittings) -> Self {
+        let network = Network::start(settings, fittings).unwrap();
         let (cable, theirs) = UnixStream::pair().unwrap();
         cable.set_read_timeout(Some(PATIENCE)).unwrap();
         network.plug(theirs.into());

@@ -69,7 +69,13 @@ impl Stack {
                 Token::Tcp(key) => self.flow_is_due(key, due, now),
                 Token::Datagrams(key) => self.conversation_is_due(key, now),
                 Token::Dns(key) => self.question_is_due(key, now),
-                Token::Wake | Token::Cable | Token::Listener(_) | Token::NameStream(_) => {}
+                Token::Caller(key) => self.caller_is_due(key),
+                Token::Wake
+                | Token::Cable
+                | Token::Listener(_)
+                | Token::NameStream(_)
+                | Token::Members(_)
+                | Token::Parcels(_) => {}
             }
         }
     }

@@ -62,6 +62,10 @@ impl Flow {
         }
         self.heed_syn(segment);
         self.unacknowledged = self.next;
+        if self.member.is_some() {
+            // The first byte on an empty socket goes. If its other end is gone, that is seen soon.
+            let _ = rustix::net::send(&self.socket, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
         self.open();
         self.acknowledge(io);
         Fate::Eager

@@ -1,7 +1,9 @@
 //! From the socket to the guest.
 
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
@@ -20,6 +22,10 @@ impl Flow {
             return Ok(false);
         }
         match rustix::net::recv(&self.socket, &mut io.scratch[..room], RecvFlags::DONTWAIT) {
+            // Who ends a connection between members properly does so on both ways, and only then goes.
+            Ok((0, _)) if self.member.is_some() && !self.shut && is_gone(&self.socket) => {
+                return Err(Errno::CONNRESET);
+            }
             Ok((0, _)) => self.host_done = true,
             Ok((length, _)) => {
                 self.to_guest.extend(&io.scratch[..length]);
@@ -116,4 +122,10 @@ impl Flow {
         self.fin_sent = self.fin_acknowledged;
         self.duplicates = 0;
     }
+}
+
+/// Whether nobody has the other end of a socket any more.
+fn is_gone(socket: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }

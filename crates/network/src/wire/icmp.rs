@@ -28,8 +28,18 @@ pub(crate) enum Unreachable {
 /// The echo request in `packet`, if it is a sound one.
 pub(crate) fn echo<'a>(packet: &Packet<'a>) -> Option<Echo<'a>> {
     let request = if packet.from.is_ipv4() { 8 } else { 128 };
+    parse(packet, request)
+}
+
+/// The echo reply in `packet`, if it is a sound one.
+pub(crate) fn echo_replied<'a>(packet: &Packet<'a>) -> Option<Echo<'a>> {
+    let reply = if packet.from.is_ipv4() { 0 } else { 129 };
+    parse(packet, reply)
+}
+
+fn parse<'a>(packet: &Packet<'a>, kind: u8) -> Option<Echo<'a>> {
     let bytes = packet.payload;
-    if *bytes.first()? != request || !ip::is_sound(packet) {
+    if *bytes.first()? != kind || !ip::is_sound(packet) {
         return None;
     }
     Some(Echo { identifier: word(bytes, 4)?, sequence: word(bytes, 6)?, payload: &bytes[8..] })
@@ -38,6 +48,16 @@ pub(crate) fn echo<'a>(packet: &Packet<'a>) -> Option<Echo<'a>> {
 /// Appends a frame with the answer to an echo request that went to `from`.
 pub(crate) fn echo_reply(out: &mut Vec<u8>, mac: Mac, from: IpAddr, to: IpAddr, echo: Echo<'_>) {
     let kind = if from.is_ipv4() { 0 } else { 129 };
+    emit(out, mac, (from, to), kind, echo);
+}
+
+/// Appends a frame with an echo request of somebody else's.
+pub(crate) fn echo_request(out: &mut Vec<u8>, mac: Mac, from: IpAddr, to: IpAddr, echo: Echo<'_>) {
+    let kind = if from.is_ipv4() { 8 } else { 128 };
+    emit(out, mac, (from, to), kind, echo);
+}
+
+fn emit(out: &mut Vec<u8>, mac: Mac, (from, to): (IpAddr, IpAddr), kind: u8, echo: Echo<'_>) {
     let length = 8 + echo.payload.len();
     ip::headers(out, mac, (from, to), Protocol::Icmp, length);
     out.extend_from_slice(&[kind, 0, 0, 0]);

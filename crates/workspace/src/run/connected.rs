@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, channel};
 
-use network::{Capture, Listener, Network, Outlets, Settings};
+use network::{Fittings, Network, Settings};
 
 use super::kept::KeptRun;
 use crate::audit::{Keeper, NetworkLogEntry};
@@ -22,8 +22,7 @@ impl Connected {
     pub(super) fn start(
         cable: Option<OwnedFd>,
         settings: Settings,
-        listeners: Vec<Listener>,
-        capture: Option<Capture>,
+        fittings: Fittings,
         kept: Option<&KeptRun>,
     ) -> io::Result<Option<Self>> {
         let Some(cable) = cable else { return Ok(None) };
@@ -38,7 +37,7 @@ impl Connected {
             let _ = told.send(entry.clone());
         });
         let (keeper, audit) = Keeper::start(directory.as_deref(), listener)?;
-        let network = Network::start(settings, listeners, Outlets { audit, capture })?;
+        let network = Network::start(settings, Fittings { audit, ..fittings })?;
         network.plug(cable);
         Ok(Some(Self { network, keeper, refused }))
     }
