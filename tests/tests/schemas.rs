@@ -181,7 +181,7 @@ fn settings_of_every_kind_fit_their_schema() {
         "--pcap /tmp/never-written.pcap --egress deny --allow 10.0.0.0/8:80 --deny 10.1.0.0/16 --require-confinement",
     ];
     let words: Vec<&str> = words.iter().flat_map(|words| words.split(' ')).collect();
-    let create = world.microagent(["--json"]).args(words).args(["-v", &bundle, "-c", "true"]);
+    let create = world.microagent(["--json"]).args(words).args(["-v", &bundle, "--", "-c", "true"]);
     fits("create", &create.outcome().success());
     let json = |words: &[&str]| world.microagent(["--json"]).args(words).outcome().success();
     let status = json(&["status", "full"]);
