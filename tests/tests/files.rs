@@ -13,6 +13,28 @@ fn a_place_in_memory_takes_files_and_a_read_only_root_takes_none() {
 }
 
 #[test]
+fn a_working_directory_is_made_before_nothing_takes_changes() {
+    let world = World::own();
+    let script = "pwd; touch file || echo refused";
+    let words = ["--read-only", "-w", "/not/there/yet", "busybox", "sh", "-c", script];
+    assert_eq!(world.run(words).outcome().success(), "/not/there/yet\nrefused\n");
+    let words = ["--read-only", "--tmpfs", "/memory", "-w", "/memory/below", "busybox", "sh", "-c", script];
+    assert_eq!(world.run(words).outcome().success(), "/memory/below\n");
+    let words = ["run", "-d", "--name", "box", "--read-only", "-w", "/srv/app", "busybox", "sleep", "1000"];
+    world.microagent(words).outcome().success();
+    for _ in 0..2 {
+        assert_eq!(
+            world.microagent(["exec", "box", "stat", "-c", "%a", "/srv/app"]).outcome().success(),
+            "755\n"
+        );
+        world.microagent(["restart", "box"]).outcome().success();
+    }
+    let words = ["--read-only", "-w", "/bin/sh/no", "busybox", "true"];
+    let error = world.run(words).outcome().error(125);
+    assert!(error.contains("make the working directory `/bin/sh/no`"), "{error}");
+}
+
+#[test]
 fn programs_in_memory_start_only_where_that_was_asked_for() {
     let world = World::shared();
     let script = "for place in /plain /programs; do cp /bin/busybox $place/echo; $place/echo $place; done";

@@ -4,8 +4,13 @@ use microagent_tests::World;
 use serde_json::Value;
 
 fn measured(world: &World, words: &[&str]) -> Value {
-    let call = world.microagent(["perf", "--json"]).args(words);
-    serde_json::from_str(&call.outcome().success()).unwrap()
+    let document = world.microagent(["perf", "--json"]).args(words).outcome().success();
+    if words[0] == "density" {
+        crate::schemas::fits("perf-density", &document);
+    } else {
+        crate::schemas::fits("perf", &document);
+    }
+    serde_json::from_str(&document).unwrap()
 }
 
 #[test]

@@ -38,7 +38,8 @@ pub(crate) struct PushArgs {
 
 /// What `push --json` prints; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Document {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
     image: String,
     digest: String,
     platforms: Vec<String>,

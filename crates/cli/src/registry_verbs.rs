@@ -66,7 +66,8 @@ pub(crate) struct LogoutArgs {
 
 /// An entry of `registry list --json`, and what `registry login --json` prints; a contract.
 #[derive(Serialize)]
-struct Listed {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Listed {
     registry: String,
     user: Option<String>,
     kept_in: String,
@@ -74,7 +75,8 @@ struct Listed {
 
 /// What `registry logout --json` prints; a contract.
 #[derive(Serialize)]
-struct LoggedOut {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LoggedOut {
     registry: String,
     was_logged_in: bool,
 }

@@ -3,6 +3,8 @@
 //! They describe what is there: a later release may add keys, and neither removes nor changes them without a word in
 //! the changelog (docs/reference/json.md).
 
+pub(crate) mod records;
+
 use std::path::Path;
 
 use schemars::{Schema, schema_for};
@@ -17,11 +19,19 @@ fn all() -> Vec<(&'static str, Schema)> {
         ("df", schema_for!(Vec<crate::disk_verbs::Used>)),
         ("doctor", schema_for!(crate::doctor::Report)),
         ("error", schema_for!(crate::failure::Document<'_>)),
+        ("events-line", schema_for!(records::EventLine)),
         ("exec", schema_for!(crate::exec::Document)),
+        ("image-delete", schema_for!(crate::image_verbs::delete::Outcome)),
+        ("image-history", schema_for!(Vec<crate::image_verbs::history::Step>)),
+        ("image-inspect", schema_for!(Vec<crate::image_verbs::inspect::Document>)),
         ("image-list", schema_for!(Vec<crate::image_verbs::ListedImage>)),
+        ("image-prune", schema_for!(crate::image_verbs::prune::Pruned)),
+        ("image-verify", schema_for!(crate::image_verbs::verify::Document)),
+        ("import", schema_for!(crate::image_verbs::import::Imported)),
         ("kernel-list", schema_for!(Vec<crate::kernel_verbs::ListedKernel>)),
         ("list", schema_for!(Vec<crate::list::Listed>)),
         ("load", schema_for!(Vec<crate::image_verbs::LoadedImage>)),
+        ("logs-line", schema_for!(records::LogLine)),
         ("names", schema_for!(Vec<String>)),
         ("network", schema_for!(crate::network_verb::Document)),
         ("network-list", schema_for!(Vec<crate::network_verb::named::NamedDocument>)),
@@ -30,8 +40,15 @@ fn all() -> Vec<(&'static str, Schema)> {
         ("port", schema_for!(Vec<crate::port::PortDocument>)),
         ("prune", schema_for!(crate::disk_verbs::Pruned)),
         ("pull", schema_for!(crate::pull::Pulled)),
+        ("push", schema_for!(crate::push::Document)),
+        ("registry-list", schema_for!(Vec<crate::registry_verbs::Listed>)),
+        ("registry-login", schema_for!(crate::registry_verbs::Listed)),
+        ("registry-logout", schema_for!(crate::registry_verbs::LoggedOut)),
+        ("save", schema_for!(crate::image_verbs::save::Saved)),
         ("stats", schema_for!(Vec<crate::stats::Entry>)),
         ("status", schema_for!(Vec<crate::status::Document>)),
+        ("status-spec", schema_for!(Vec<records::Spec>)),
+        ("tag", schema_for!(crate::image_verbs::tag::Tagged)),
         ("template-list", schema_for!(Vec<crate::template_verbs::ListedTemplate>)),
         ("template-warm", schema_for!(crate::template_verbs::WarmedTemplate)),
         ("version", schema_for!(crate::output::Version)),

@@ -64,11 +64,11 @@ pub(crate) struct Document {
     health: Option<Health>,
     trouble: Option<String>,
     restarts: u32,
-    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
+    #[cfg_attr(test, schemars(with = "Option<crate::schemas::records::Boot>"))]
     boot: Option<BootRecord>,
-    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
+    #[cfg_attr(test, schemars(with = "Option<crate::schemas::records::End>"))]
     last_end: Option<EndRecord>,
-    #[cfg_attr(test, schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
+    #[cfg_attr(test, schemars(with = "Option<crate::schemas::records::Quarantine>"))]
     quarantine: Option<Quarantine>,
     cpu_percent: Option<f64>,
     memory: Option<u64>,
@@ -79,9 +79,9 @@ pub(crate) struct Document {
     /// The same as people read it.
     #[serde(skip)]
     shown_ports: Option<String>,
-    #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
+    #[cfg_attr(test, schemars(with = "crate::schemas::records::Service"))]
     service: Service,
-    #[cfg_attr(test, schemars(with = "serde_json::Map<String, serde_json::Value>"))]
+    #[cfg_attr(test, schemars(with = "crate::schemas::records::Spec"))]
     spec: WorkspaceSpec,
 }
 

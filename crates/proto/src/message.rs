@@ -245,6 +245,8 @@ pub struct Arrangement {
     pub tmpfs: Vec<Tmpfs>,
     /// Whether nothing else takes changes.
     pub read_only: bool,
+    /// An absolute path that is made before that, if it is not there: where a process is to start. None if empty.
+    pub directory: Vec<u8>,
 }
 
 /// A file system in memory.

@@ -335,17 +335,19 @@ impl Booted {
         let mount = self.guest.ready != Ready::Root;
         let root = mount.then(|| self.agent.request(&ToGuest::Mount(self.root())));
         // Volumes may be below places in memory, and making room for one changes the root file system.
-        let Arrangement { tmpfs, read_only } = arrangement;
+        let Arrangement { tmpfs, read_only, directory } = arrangement;
         let mut arrange = |arrangement: Arrangement| {
             if arrangement != Arrangement::default() {
                 answers.push(self.agent.request(&ToGuest::Arrange(arrangement)));
             }
         };
-        arrange(Arrangement { tmpfs, read_only: false });
+        arrange(Arrangement { tmpfs, ..Arrangement::default() });
         let attached = Arc::clone(&self.guest.attached);
         let mounted: Vec<_> =
             attached.iter().map(|disk| self.agent.request(&ToGuest::Attach(disk.request.clone()))).collect();
-        arrange(Arrangement { tmpfs: Vec::new(), read_only });
+        // What a process starts in it makes itself, but not any more where nothing takes changes.
+        let directory = if read_only { directory } else { Vec::new() };
+        arrange(Arrangement { read_only, directory, ..Arrangement::default() });
         if self.guest.ready == Ready::Nothing {
             let network = in_guest(self.guest.network);
             answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));

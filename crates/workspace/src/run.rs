@@ -95,8 +95,10 @@ pub struct RunRequest {
 }
 
 impl RunRequest {
-    fn arrangement(&self) -> Arrangement {
-        Arrangement { tmpfs: self.tmpfs.iter().map(Tmpfs::in_guest).collect(), read_only: self.read_only }
+    /// What the root file system is to have for a command that starts in `directory`.
+    fn arrangement(&self, directory: &[u8]) -> Arrangement {
+        let tmpfs = self.tmpfs.iter().map(Tmpfs::in_guest).collect();
+        Arrangement { tmpfs, read_only: self.read_only, directory: directory.to_owned() }
     }
 }
 
@@ -389,7 +391,8 @@ impl PreparedRun {
         let network = network.map_err(RunError::Network)?;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());
-        let set_up = booted.set_up(hostname, machine_id.bytes(), request.arrangement());
+        let set_up =
+            booted.set_up(hostname, machine_id.bytes(), request.arrangement(&self.command.directory));
         let process = booted.agent.spawn(self.command);
         let (agent, stalls) = (booted.agent.clone(), booted.machine.stalls());
         let mut running = Running::new(booted, process, streams, &request);

@@ -170,11 +170,12 @@ impl Default for WorkspaceSpec {
 }
 
 impl WorkspaceSpec {
-    /// What its root file system is to have beyond image and disk.
-    pub(crate) fn arrangement(&self) -> proto::Arrangement {
+    /// What its root file system is to have beyond image and disk, for a service that starts in `directory`.
+    pub(crate) fn arrangement(&self, directory: &str) -> proto::Arrangement {
         proto::Arrangement {
             tmpfs: self.tmpfs.iter().map(Tmpfs::in_guest).collect(),
             read_only: self.read_only,
+            directory: directory.as_bytes().to_vec(),
         }
     }
 

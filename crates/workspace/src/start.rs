@@ -136,7 +136,8 @@ impl Booted {
         let record = workspace.record();
         let name = workspace.called_now();
         let hostname = record.spec.hostname.as_deref().unwrap_or(name.name().as_str());
-        match self.set_up(hostname, record.id.bytes(), record.spec.arrangement()).await {
+        let arrangement = record.spec.arrangement(&record.service.directory);
+        match self.set_up(hostname, record.id.bytes(), arrangement).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.why_not_set_up(error).await.into()),
         }

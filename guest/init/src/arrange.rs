@@ -14,6 +14,11 @@ pub(crate) fn arrange(wanted: &Arrangement) -> Result<(), String> {
     for tmpfs in &wanted.tmpfs {
         mount_tmpfs(tmpfs)?;
     }
+    if !wanted.directory.is_empty() {
+        let directory = Path::new(std::ffi::OsStr::from_bytes(&wanted.directory));
+        let what = format!("make the working directory `{}`", directory.display());
+        std::fs::create_dir_all(directory).map_err(failed(&what))?;
+    }
     if wanted.read_only {
         // Only what is mounted at the root: the places in memory, /dev and /proc stay as they are.
         rustix::mount::mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, "")

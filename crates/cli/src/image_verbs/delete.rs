@@ -35,7 +35,8 @@ pub(crate) struct DeleteImagesArgs {
 
 /// What `rmi --json` prints; a contract. Sizes are in bytes.
 #[derive(Default, Serialize)]
-struct Outcome {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Outcome {
     untagged: Vec<String>,
     deleted: Vec<String>,
     kept: Vec<String>,

@@ -34,7 +34,8 @@ pub(crate) struct HistoryArgs {
 
 /// An entry of `image history --json`; a contract. Steps without a layer have no digest, and take no space.
 #[derive(Serialize)]
-struct Step {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Step {
     created_at: Option<String>,
     created_by: Option<String>,
     author: Option<String>,

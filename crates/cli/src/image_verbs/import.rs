@@ -44,7 +44,8 @@ pub(crate) struct ImportArgs {
 
 /// What `import --json` prints; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Imported {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Imported {
     image: Option<String>,
     id: String,
     digest: String,

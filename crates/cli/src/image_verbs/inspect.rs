@@ -31,7 +31,8 @@ pub(crate) struct InspectArgs {
 
 /// An entry of `image inspect --json`; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Document {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
     id: String,
     digest: String,
     names: Vec<String>,
@@ -54,7 +55,8 @@ struct Document {
 }
 
 #[derive(Serialize)]
-struct Layer {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Layer {
     digest: String,
     diff_id: String,
     size: u64,

@@ -33,13 +33,15 @@ pub(crate) struct PruneImagesArgs {
 
 /// What `image prune --json` prints; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Pruned {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Pruned {
     deleted: Vec<PrunedImage>,
     freed: u64,
 }
 
 #[derive(Serialize)]
-struct PrunedImage {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct PrunedImage {
     image: Option<String>,
     digest: String,
 }

@@ -60,13 +60,15 @@ enum SavedFormat {
 
 /// What `save --json` prints where the archive goes to a file; a contract.
 #[derive(Serialize)]
-struct Saved {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Saved {
     output: PathBuf,
     images: Vec<SavedImage>,
 }
 
 #[derive(Serialize)]
-struct SavedImage {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct SavedImage {
     id: String,
     platform: String,
     names: Vec<String>,

@@ -32,7 +32,8 @@ pub(crate) struct TagArgs {
 
 /// What `tag --json` prints; a contract.
 #[derive(Serialize)]
-struct Tagged {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Tagged {
     image: String,
     id: String,
     digest: String,

@@ -28,7 +28,8 @@ pub(crate) struct VerifyArgs {
 
 /// What `image verify --json` prints; a contract. Sizes are in bytes.
 #[derive(Serialize)]
-struct Document {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Document {
     images: usize,
     blobs: usize,
     bytes: u64,
@@ -36,7 +37,8 @@ struct Document {
 }
 
 #[derive(Serialize)]
-struct Found {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Found {
     digest: String,
     fault: &'static str,
     images: Vec<String>,
