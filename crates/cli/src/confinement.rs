@@ -14,10 +14,11 @@ use confine::{Attempt, Held, Part, Places, Targets};
 use engine::{Accelerator, CONTROL_DESCRIPTOR, LaunchError};
 use serde::Serialize;
 
+use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
-use crate::pull::runtime;
+use crate::pull::{open_home, runtime};
 
 /// Try what QEMU's confinement must refuse, and tell
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub(crate) struct TryConfinementArgs {
     /// Confine nothing, to see what could succeed
     #[arg(long)]
     unconfined: bool,
+    /// Confine as a supervisor does itself
+    #[arg(long)]
+    as_supervisor: bool,
     /// More files that are not to be read
     paths: Vec<PathBuf>,
 }
@@ -82,9 +86,11 @@ pub(crate) struct Trial {
     pub(crate) attempts: Vec<Attempt>,
 }
 
-pub(crate) fn try_confinement(args: &TryConfinementArgs) -> Result<Exit, Failure> {
+pub(crate) fn try_confinement(global: &Global, args: &TryConfinementArgs) -> Result<Exit, Failure> {
     let trial = if args.unconfined {
-        try_unconfined(&args.paths)
+        try_outside(global, &args.paths, &[])
+    } else if args.as_supervisor {
+        try_outside(global, &args.paths, &["--as-supervisor"])
     } else {
         try_confined(args.paths.clone(), args.leave_out.clone())
     };
@@ -104,12 +110,17 @@ pub(crate) fn try_confined(paths: Vec<PathBuf>, left_out: Vec<Part>) -> Result<T
     Ok(Trial { held: Some(held), attempts: confine::attempts_told(&said) })
 }
 
-/// Makes the same attempts in a process that may do all that its user may.
-fn try_unconfined(paths: &[PathBuf]) -> Result<Trial, LaunchError> {
+/// Makes the same attempts in a process that confines itself, or may do all that its user may.
+fn try_outside(global: &Global, paths: &[PathBuf], how: &[&str]) -> Result<Trial, LaunchError> {
     let directory = tempfile::tempdir().map_err(LaunchError::Spawn)?;
     let places = Places::make(directory.path(), paths.to_vec()).map_err(LaunchError::Spawn)?;
     let program = std::env::current_exe().map_err(LaunchError::Spawn)?;
-    let output = Command::new(program).args(words(places.targets())).output().map_err(LaunchError::Spawn)?;
+    let mut command = Command::new(program);
+    if let Some(home) = &global.home {
+        command.arg("--home").arg(home);
+    }
+    command.args(words(places.targets())).args(how);
+    let output = command.output().map_err(LaunchError::Spawn)?;
     let said = String::from_utf8_lossy(&output.stdout);
     Ok(Trial { held: None, attempts: confine::attempts_told(&said) })
 }
@@ -119,9 +130,12 @@ fn words(targets: &Targets) -> Vec<OsString> {
 }
 
 /// In the confined process, or in one that shows what a confined one could do otherwise: then there is no such channel.
-pub(crate) fn attempt(targets: &str) -> Result<Exit, Failure> {
+pub(crate) fn attempt(global: &Global, targets: &str, as_supervisor: bool) -> Result<Exit, Failure> {
     let targets =
         Targets::parse(targets).ok_or_else(|| Failure::usage("this command is for tests to use"))?;
+    if as_supervisor {
+        workspace::confine_supervisor(&open_home(global)?, &[]);
+    }
     let outcome = if rustix::fs::fstat(standing(CONTROL_DESCRIPTOR)).is_ok() {
         // SAFETY: it is open, as was just seen, and nothing else in this process has it: it was open before it began.
         confine::attempt(&targets, unsafe { File::from_raw_fd(CONTROL_DESCRIPTOR) })

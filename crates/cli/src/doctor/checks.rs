@@ -175,7 +175,10 @@ pub(super) fn network(port: io::Result<()>, name_servers: usize) -> Check {
             "there is no name server",
             "name one in /etc/resolv.conf; guests ask the host's",
         ),
-        _ => Check::ok(NAME, "without root; guests reach out through this program, and ask the host's name servers"),
+        _ => Check::ok(
+            NAME,
+            "without root; guests reach out through this program, and ask the host's name servers",
+        ),
     }
 }
 
