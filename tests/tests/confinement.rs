@@ -175,11 +175,19 @@ fn each_part_holds_without_the_others() {
 #[test]
 fn a_supervisor_cannot_reach_the_users_other_files_and_processes() {
     let world = World::shared();
-    let trial = Trial::of(attempts(&world, &["--as-supervisor"]));
+    let trial = Trial::of(attempts(&world, &["--as", "supervisor"]));
     let open: Vec<_> = NOT_FOR_SUPERVISORS.iter().filter(|what| !trial.refused(what)).collect();
     assert!(open.is_empty(), "these succeed: {open:?}");
     assert!(!trial.refused("connect to a TCP service"), "the network is the guest's");
     assert!(!trial.refused("start a process"), "it starts QEMU");
+}
+
+#[test]
+fn what_reads_layers_can_do_nothing_else() {
+    let world = World::shared();
+    // It is shown without the parts that it is launched with beside: what is listed here it takes away from itself.
+    let trial = Trial::of(attempts(&world, &["--as", "reader"]));
+    assert_eq!(trial.succeeded(), [""; 0]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
 use crate::commit::CommitArgs;
 use crate::completion::{images, network_choices};
-use crate::confinement::TryConfinementArgs;
+use crate::confinement::{Role, TryConfinementArgs};
 use crate::connect::ConnectArgs;
 use crate::cp::CpArgs;
 use crate::create::CreateArgs;
@@ -319,9 +319,9 @@ pub(crate) enum Verb {
     Attempt {
         /// What they are aimed at
         targets: String,
-        /// Take away first what a supervisor takes away from itself
-        #[arg(long)]
-        as_supervisor: bool,
+        /// Take away first what this kind of process takes away from itself
+        #[arg(long = "as", value_enum)]
+        role: Option<Role>,
     },
 }
 

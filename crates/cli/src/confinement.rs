@@ -10,6 +10,7 @@ use std::os::fd::FromRawFd;
 use std::path::PathBuf;
 use std::process::Command;
 
+use clap::ValueEnum;
 use confine::{Attempt, Held, Part, Places, Targets};
 use engine::{Accelerator, CONTROL_DESCRIPTOR, LaunchError};
 use serde::Serialize;
@@ -29,11 +30,20 @@ pub(crate) struct TryConfinementArgs {
     /// Confine nothing, to see what could succeed
     #[arg(long)]
     unconfined: bool,
-    /// Confine as a supervisor does itself
-    #[arg(long)]
-    as_supervisor: bool,
+    /// Confine as this kind of process does itself, and not as QEMU is
+    #[arg(long = "as", value_enum)]
+    role: Option<Role>,
     /// More files that are not to be read
     paths: Vec<PathBuf>,
+}
+
+/// A kind of process that takes rights away from itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// What a running workspace has.
+    Supervisor,
+    /// What reads layers.
+    Reader,
 }
 
 /// What confines a machine, as `status --json` has it; a contract.
@@ -87,10 +97,8 @@ pub(crate) struct Trial {
 }
 
 pub(crate) fn try_confinement(global: &Global, args: &TryConfinementArgs) -> Result<Exit, Failure> {
-    let trial = if args.unconfined {
-        try_outside(global, &args.paths, &[])
-    } else if args.as_supervisor {
-        try_outside(global, &args.paths, &["--as-supervisor"])
+    let trial = if args.unconfined || args.role.is_some() {
+        try_outside(global, &args.paths, args.role)
     } else {
         try_confined(args.paths.clone(), args.leave_out.clone())
     };
@@ -111,7 +119,7 @@ pub(crate) fn try_confined(paths: Vec<PathBuf>, left_out: Vec<Part>) -> Result<T
 }
 
 /// Makes the same attempts in a process that confines itself, or may do all that its user may.
-fn try_outside(global: &Global, paths: &[PathBuf], how: &[&str]) -> Result<Trial, LaunchError> {
+fn try_outside(global: &Global, paths: &[PathBuf], role: Option<Role>) -> Result<Trial, LaunchError> {
     let directory = tempfile::tempdir().map_err(LaunchError::Spawn)?;
     let places = Places::make(directory.path(), paths.to_vec()).map_err(LaunchError::Spawn)?;
     let program = std::env::current_exe().map_err(LaunchError::Spawn)?;
@@ -119,7 +127,10 @@ fn try_outside(global: &Global, paths: &[PathBuf], how: &[&str]) -> Result<Trial
     if let Some(home) = &global.home {
         command.arg("--home").arg(home);
     }
-    command.args(words(places.targets())).args(how);
+    command.args(words(places.targets()));
+    command.args(
+        role.map(|role| format!("--as={}", role.to_possible_value().expect("all have a name").get_name())),
+    );
     let output = command.output().map_err(LaunchError::Spawn)?;
     let said = String::from_utf8_lossy(&output.stdout);
     Ok(Trial { held: None, attempts: confine::attempts_told(&said) })
@@ -130,11 +141,13 @@ fn words(targets: &Targets) -> Vec<OsString> {
 }
 
 /// In the confined process, or in one that shows what a confined one could do otherwise: then there is no such channel.
-pub(crate) fn attempt(global: &Global, targets: &str, as_supervisor: bool) -> Result<Exit, Failure> {
+pub(crate) fn attempt(global: &Global, targets: &str, role: Option<Role>) -> Result<Exit, Failure> {
     let targets =
         Targets::parse(targets).ok_or_else(|| Failure::usage("this command is for tests to use"))?;
-    if as_supervisor {
-        workspace::confine_supervisor(&open_home(global)?, &[]);
+    match role {
+        Some(Role::Supervisor) => workspace::confine_supervisor(&open_home(global)?, &[]),
+        Some(Role::Reader) => rootfs::lock_in().map_err(|error| Failure::new("confinement", &error))?,
+        None => {}
     }
     let outcome = if rustix::fs::fstat(standing(CONTROL_DESCRIPTOR)).is_ok() {
         // SAFETY: it is open, as was just seen, and nothing else in this process has it: it was open before it began.

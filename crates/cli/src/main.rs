@@ -155,7 +155,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::GuardTerminal => Ok(terminal::guard()),
         Verb::ReadLayers => read_layers::read_layers(),
         Verb::TryConfinement(args) => confinement::try_confinement(&global, &args),
-        Verb::Attempt { targets, as_supervisor } => confinement::attempt(&global, &targets, as_supervisor),
+        Verb::Attempt { targets, role } => confinement::attempt(&global, &targets, role),
     }
 }
 

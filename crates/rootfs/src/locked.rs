@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{Layers, Meaning};
 use crate::layer::open_blob;
 use crate::{ConvertError, Converted, LayerBlob, LayerError, Limits};
-pub use reader::read_layers;
+pub use reader::{lock_in, read_layers};
 
 /// What the reader finds open.
 const CONTROL: i32 = 3;

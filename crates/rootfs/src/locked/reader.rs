@@ -44,7 +44,7 @@ fn read_line<T: DeserializeOwned>(lines: &mut impl BufRead) -> io::Result<T> {
 }
 
 /// From here on this process works on what it has open, with threads, and nothing else.
-fn lock_in() -> io::Result<()> {
+pub fn lock_in() -> io::Result<()> {
     confine::no_new_privileges()?;
     if confine::landlock_version().is_some() {
         confine::restrict_files(&Files::default())?;
