@@ -33,6 +33,23 @@ const BY_LANDLOCK: [&str; 12] = [
     "execute a shell",
 ];
 
+/// What a supervisor takes away from itself.
+const NOT_FOR_SUPERVISORS: [&str; 13] = [
+    "read a file of the user",
+    "write a file of the user",
+    "shorten a file of the user",
+    "rename a file of the user",
+    "make a file beside it",
+    "make a directory beside it",
+    "list its directory",
+    "read another process's environment",
+    "open another process's memory",
+    "steer the kernel through /proc/sys",
+    "signal the process that started it",
+    "trace it",
+    "read its memory",
+];
+
 /// What namespaces refuse without the others.
 const BY_NAMESPACES: [&str; 9] = [
     "connect to a TCP service",
@@ -153,6 +170,24 @@ fn each_part_holds_without_the_others() {
     only(["namespaces", "filter"], &BY_LANDLOCK);
     only(["landlock", "filter"], &BY_NAMESPACES);
     only(["landlock", "namespaces"], &BY_FILTER);
+}
+
+#[test]
+fn a_supervisor_cannot_reach_the_users_other_files_and_processes() {
+    let world = World::shared();
+    let trial = Trial::of(attempts(&world, &["--as", "supervisor"]));
+    let open: Vec<_> = NOT_FOR_SUPERVISORS.iter().filter(|what| !trial.refused(what)).collect();
+    assert!(open.is_empty(), "these succeed: {open:?}");
+    assert!(!trial.refused("connect to a TCP service"), "the network is the guest's");
+    assert!(!trial.refused("start a process"), "it starts QEMU");
+}
+
+#[test]
+fn what_reads_layers_can_do_nothing_else() {
+    let world = World::shared();
+    // It is shown without the parts that it is launched with beside: what is listed here it takes away from itself.
+    let trial = Trial::of(attempts(&world, &["--as", "reader"]));
+    assert_eq!(trial.succeeded(), [""; 0]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
 use crate::commit::CommitArgs;
 use crate::completion::{images, network_choices};
-use crate::confinement::TryConfinementArgs;
+use crate::confinement::{Role, TryConfinementArgs};
 use crate::connect::ConnectArgs;
 use crate::cp::CpArgs;
 use crate::create::CreateArgs;
@@ -308,6 +308,9 @@ pub(crate) enum Verb {
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
     GuardTerminal,
+    /// Read layers that are handed over, and do nothing else
+    #[command(hide = true, name = "read-layers")]
+    ReadLayers,
     /// Try what QEMU's confinement must refuse, and tell
     #[command(hide = true, name = "try-confinement")]
     TryConfinement(TryConfinementArgs),
@@ -316,6 +319,9 @@ pub(crate) enum Verb {
     Attempt {
         /// What they are aimed at
         targets: String,
+        /// Take away first what this kind of process takes away from itself
+        #[arg(long = "as", value_enum)]
+        role: Option<Role>,
     },
 }
 

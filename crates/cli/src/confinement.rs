@@ -10,14 +10,16 @@ use std::os::fd::FromRawFd;
 use std::path::PathBuf;
 use std::process::Command;
 
+use clap::ValueEnum;
 use confine::{Attempt, Held, Part, Places, Targets};
 use engine::{Accelerator, CONTROL_DESCRIPTOR, LaunchError};
 use serde::Serialize;
 
+use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
-use crate::pull::runtime;
+use crate::pull::{open_home, runtime};
 
 /// Try what QEMU's confinement must refuse, and tell
 #[derive(Debug, clap::Args)]
@@ -28,8 +30,20 @@ pub(crate) struct TryConfinementArgs {
     /// Confine nothing, to see what could succeed
     #[arg(long)]
     unconfined: bool,
+    /// Confine as this kind of process does itself, and not as QEMU is
+    #[arg(long = "as", value_enum)]
+    role: Option<Role>,
     /// More files that are not to be read
     paths: Vec<PathBuf>,
+}
+
+/// A kind of process that takes rights away from itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// What a running workspace has.
+    Supervisor,
+    /// What reads layers.
+    Reader,
 }
 
 /// What confines a machine, as `status --json` has it; a contract.
@@ -82,9 +96,9 @@ pub(crate) struct Trial {
     pub(crate) attempts: Vec<Attempt>,
 }
 
-pub(crate) fn try_confinement(args: &TryConfinementArgs) -> Result<Exit, Failure> {
-    let trial = if args.unconfined {
-        try_unconfined(&args.paths)
+pub(crate) fn try_confinement(global: &Global, args: &TryConfinementArgs) -> Result<Exit, Failure> {
+    let trial = if args.unconfined || args.role.is_some() {
+        try_outside(global, &args.paths, args.role)
     } else {
         try_confined(args.paths.clone(), args.leave_out.clone())
     };
@@ -104,12 +118,20 @@ pub(crate) fn try_confined(paths: Vec<PathBuf>, left_out: Vec<Part>) -> Result<T
     Ok(Trial { held: Some(held), attempts: confine::attempts_told(&said) })
 }
 
-/// Makes the same attempts in a process that may do all that its user may.
-fn try_unconfined(paths: &[PathBuf]) -> Result<Trial, LaunchError> {
+/// Makes the same attempts in a process that confines itself, or may do all that its user may.
+fn try_outside(global: &Global, paths: &[PathBuf], role: Option<Role>) -> Result<Trial, LaunchError> {
     let directory = tempfile::tempdir().map_err(LaunchError::Spawn)?;
     let places = Places::make(directory.path(), paths.to_vec()).map_err(LaunchError::Spawn)?;
     let program = std::env::current_exe().map_err(LaunchError::Spawn)?;
-    let output = Command::new(program).args(words(places.targets())).output().map_err(LaunchError::Spawn)?;
+    let mut command = Command::new(program);
+    if let Some(home) = &global.home {
+        command.arg("--home").arg(home);
+    }
+    command.args(words(places.targets()));
+    command.args(
+        role.map(|role| format!("--as={}", role.to_possible_value().expect("all have a name").get_name())),
+    );
+    let output = command.output().map_err(LaunchError::Spawn)?;
     let said = String::from_utf8_lossy(&output.stdout);
     Ok(Trial { held: None, attempts: confine::attempts_told(&said) })
 }
@@ -119,9 +141,14 @@ fn words(targets: &Targets) -> Vec<OsString> {
 }
 
 /// In the confined process, or in one that shows what a confined one could do otherwise: then there is no such channel.
-pub(crate) fn attempt(targets: &str) -> Result<Exit, Failure> {
+pub(crate) fn attempt(global: &Global, targets: &str, role: Option<Role>) -> Result<Exit, Failure> {
     let targets =
         Targets::parse(targets).ok_or_else(|| Failure::usage("this command is for tests to use"))?;
+    match role {
+        Some(Role::Supervisor) => workspace::confine_supervisor(&open_home(global)?, &[]),
+        Some(Role::Reader) => rootfs::lock_in().map_err(|error| Failure::new("confinement", &error))?,
+        None => {}
+    }
     let outcome = if rustix::fs::fstat(standing(CONTROL_DESCRIPTOR)).is_ok() {
         // SAFETY: it is open, as was just seen, and nothing else in this process has it: it was open before it began.
         confine::attempt(&targets, unsafe { File::from_raw_fd(CONTROL_DESCRIPTOR) })

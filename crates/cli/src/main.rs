@@ -42,6 +42,7 @@ mod pull;
 mod push;
 mod quarantine;
 mod question;
+mod read_layers;
 mod registry_verbs;
 mod resize;
 mod run;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error, &words()).into(),
     };
     start_log(args.global.verbose);
+    read_layers::elsewhere();
     let format = args.global.format();
     let exit = match dispatch(args) {
         Ok(exit) => exit,
@@ -151,8 +153,9 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Man { directory } => man::write(&directory),
         Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),
-        Verb::TryConfinement(args) => confinement::try_confinement(&args),
-        Verb::Attempt { targets } => confinement::attempt(&targets),
+        Verb::ReadLayers => read_layers::read_layers(),
+        Verb::TryConfinement(args) => confinement::try_confinement(&global, &args),
+        Verb::Attempt { targets, role } => confinement::attempt(&global, &targets, role),
     }
 }
 

@@ -365,7 +365,7 @@ mod tests {
             let jump = match u32::from(instruction.code) {
                 code if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
                     register = match k {
-                        NUMBER => call as u32,
+                        NUMBER => u32::try_from(call).expect("a number"),
                         ARCHITECTURE => architecture,
                         FIRST_ARGUMENT => first,
                         other => panic!("nothing is read at {other}"),
@@ -406,7 +406,7 @@ mod tests {
         let threads = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as u32;
         assert_eq!(run(&filter, X86_64, libc::SYS_clone, threads), ALLOW);
         for other in [libc::SIGCHLD, libc::CLONE_NEWUSER, libc::CLONE_NEWNET | libc::SIGCHLD] {
-            assert_eq!(run(&filter, X86_64, libc::SYS_clone, other as u32), EPERM);
+            assert_eq!(run(&filter, X86_64, libc::SYS_clone, other.cast_unsigned()), EPERM);
         }
         // The C library's way to start threads falls back to the one that can be looked into.
         assert_eq!(run(&filter, X86_64, libc::SYS_clone3, 0), ENOSYS);

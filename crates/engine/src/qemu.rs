@@ -29,6 +29,7 @@ use qmp::Qmp;
 pub use control::{ControlError, Link};
 pub use fingerprint::fingerprint;
 pub use process::version;
+pub use sandbox::add_files;
 pub use save::SaveError;
 pub use trial::{CONTROL, InvalidVersion, OLDEST, QemuVersion, try_confinement, try_launch};
 

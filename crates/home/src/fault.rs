@@ -15,16 +15,23 @@ pub fn fault_point(name: &str) {
 
 #[cfg(debug_assertions)]
 mod armed {
+    use std::fs::File;
     use std::io::Write;
+    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     static PASSED: AtomicU32 = AtomicU32::new(0);
+    /// Opened at the first point, since a process may confine itself afterwards.
+    static TRACE: OnceLock<Option<File>> = OnceLock::new();
 
     pub(super) fn pass(name: &str) {
-        if let Some(path) = std::env::var_os("MICROAGENT_FAULT_TRACE") {
-            let file = std::fs::File::options().create(true).append(true).open(path);
+        let open = || {
+            let path = std::env::var_os("MICROAGENT_FAULT_TRACE")?;
+            File::options().create(true).append(true).open(path).ok()
+        };
+        if let Some(mut file) = TRACE.get_or_init(open).as_ref() {
             // A trace that cannot be written makes the test fail that wants it.
-            let _ = file.and_then(|mut file| writeln!(file, "{name}"));
+            let _ = file.write_all(format!("{name}\n").as_bytes());
         }
         let Ok(fault) = std::env::var("MICROAGENT_FAULT") else { return };
         let (point, time) = fault.split_once(':').unwrap_or((&fault, "1"));

@@ -4,25 +4,28 @@
 //! layers are read and it is known which of them count. Data of files that did not last is punched out.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use erofs::{Content, Extent, Inode, WriteError, Writer};
 use home::{ContentLimits, Limit};
+use serde::{Deserialize, Serialize};
 
 use crate::chain::hex;
 use crate::layer::archive::{Archive, Entry, EntryKind};
-use crate::layer::inflate::inflate;
+use crate::layer::inflate::{Open, inflate};
 use crate::layer::sparse::SparseMap;
 use crate::layer::stream::{Feed, Stream};
-use crate::layer::{LayerBlob, LayerError};
+use crate::layer::{LayerBlob, LayerError, open_blob};
+use crate::locked::{self, Told};
 use crate::merge::{EntryError, Merge, Place, printable};
 
 /// Buffers that the reading thread may be ahead.
 const AHEAD: usize = 8;
 
 /// What a conversion may take: [`ContentLimits`], and what nobody has to change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of the image, holes included, and likewise bytes of all archives together.
     pub max_image_bytes: u64,
@@ -35,7 +38,7 @@ pub struct Limits {
 }
 
 /// What a conversion came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Converted {
     /// Bytes of the image, holes included.
     pub bytes: u64,
@@ -65,6 +68,9 @@ pub enum ConvertError {
         /// How many the image has.
         expected: usize,
     },
+    /// What the process said that read the layers.
+    #[error(transparent)]
+    Told(Told),
 }
 
 impl Default for Limits {
@@ -85,11 +91,16 @@ impl From<ContentLimits> for Limits {
 }
 
 impl ConvertError {
+    pub(crate) fn of_layer(digest: &[u8; 32], source: LayerError) -> Self {
+        Self::Layer { digest: hex(digest), source }
+    }
+
     /// The limit that was passed, if that is why.
     pub fn limit(&self) -> Option<Limit> {
         match self {
             Self::Layer { source, .. } => source.limit(),
             Self::Write(WriteError::TooLarge { .. }) => Some(Limit::UnpackedSize),
+            Self::Told(told) => told.limit(),
             Self::Write(_) | Self::Incomplete { .. } => None,
         }
     }
@@ -106,7 +117,7 @@ pub fn convert(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
     let layers = Layers { expected: layers.len(), arriving: layers.iter().cloned() };
-    read_and_write(layers, Meaning::Layer, output, limits, progress)
+    anywhere(layers, Meaning::Layer, output, limits, progress)
 }
 
 /// The same for `expected` layers, lowest first, that come one after the other: each is merged when it is there.
@@ -120,7 +131,7 @@ pub fn convert_arriving(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
     let layers = Layers { expected, arriving: arriving.into_iter().take(expected) };
-    read_and_write(layers, Meaning::Layer, output, limits, progress)
+    anywhere(layers, Meaning::Layer, output, limits, progress)
 }
 
 /// The same for one archive that is no layer: a tar file, compressed or not, in which every name is just a name.
@@ -135,8 +146,9 @@ pub fn convert_archive(
     let ArchiveFile { path, digest, size } = archive.clone();
     let blob = LayerBlob { path, digest, diff_id: [0; 32], size };
     let layers = Layers { expected: 1, arriving: std::iter::once(blob) };
-    read_and_write(layers, Meaning::Plain, output, limits, progress).map_err(|error| match error {
+    anywhere(layers, Meaning::Plain, output, limits, progress).map_err(|error| match error {
         ConvertError::Layer { source, .. } => source,
+        ConvertError::Told(told) => LayerError::Told(told),
         ConvertError::Write(error) => LayerError::Write(error),
         ConvertError::Incomplete { .. } => unreachable!("there is one, and it is here"),
     })
@@ -154,8 +166,8 @@ pub struct ArchiveFile {
 }
 
 /// What the names in an archive mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Meaning {
     /// It is a layer: some names hide what is below, and its hash is known.
     Layer,
     /// Themselves.
@@ -163,23 +175,40 @@ enum Meaning {
 }
 
 /// Layers, lowest first.
-struct Layers<I> {
-    expected: usize,
-    arriving: I,
+pub(crate) struct Layers<I> {
+    pub(crate) expected: usize,
+    pub(crate) arriving: I,
 }
 
-fn read_and_write(
+/// In a process that may do nothing else, if there is a program for that. Where there are no layers, there is nothing to
+/// read.
+fn anywhere(
     layers: Layers<impl Iterator<Item = LayerBlob> + Send>,
     meaning: Meaning,
     output: &File,
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
+    if let Some(reader) = locked::reader().filter(|_| layers.expected > 0) {
+        return locked::convert(reader, layers, meaning, output, limits, progress);
+    }
+    let open = |layer: &LayerBlob| Ok(Box::new(open_blob(layer)?) as Box<dyn Read + Send>);
+    read_and_write(layers, meaning, output, limits, progress, &open)
+}
+
+pub(crate) fn read_and_write(
+    layers: Layers<impl Iterator<Item = LayerBlob> + Send>,
+    meaning: Meaning,
+    output: &File,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+    open: &Open<'_>,
+) -> Result<Converted, ConvertError> {
     let (send, messages) = sync_channel(AHEAD);
     let (spare, reuse) = channel();
     let Layers { expected, arriving } = layers;
     std::thread::scope(|scope| {
-        scope.spawn(move || inflate(arriving, &send, &reuse));
+        scope.spawn(move || inflate(arriving, open, &send, &reuse));
         // Owned here, so that the reading thread ends when this fails.
         let feed = Feed { messages, spare, progress, received: 0, limit: limits.max_image_bytes };
         write_image(expected, meaning, output, limits, feed)
@@ -201,7 +230,7 @@ fn write_image(
         let archive = Archive::new(Stream::new(&mut feed), limits);
         let diff_id = (meaning == Meaning::Layer).then_some(&diff_id);
         add_layer(archive, diff_id, &mut merge, &mut writer)
-            .map_err(|source| ConvertError::Layer { digest: hex(&digest), source })?;
+            .map_err(|source| ConvertError::of_layer(&digest, source))?;
         came += 1;
     }
     if came != expected {

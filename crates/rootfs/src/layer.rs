@@ -13,12 +13,14 @@ mod pax;
 pub(crate) mod sparse;
 pub(crate) mod stream;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
 use erofs::WriteError;
 use home::Limit;
 
+use crate::locked::Told;
 use crate::merge::EntryError;
 
 /// A layer in a file, compressed with gzip, zstd or not at all, which its first bytes tell.
@@ -32,6 +34,23 @@ pub struct LayerBlob {
     pub diff_id: [u8; 32],
     /// Bytes of the file.
     pub size: u64,
+}
+
+impl LayerBlob {
+    pub(crate) fn unreadable(&self, source: io::Error) -> LayerError {
+        LayerError::Read { path: self.path.clone(), source }
+    }
+}
+
+/// Opens a layer's file, if it is as long as it should be.
+pub(crate) fn open_blob(layer: &LayerBlob) -> Result<File, LayerError> {
+    let failed = |source| layer.unreadable(source);
+    let file = File::open(&layer.path).map_err(failed)?;
+    let found = file.metadata().map_err(failed)?.len();
+    if found != layer.size {
+        return Err(LayerError::Size { expected: layer.size, found });
+    }
+    Ok(file)
 }
 
 /// Why a layer could not be converted.
@@ -73,6 +92,9 @@ pub enum LayerError {
     /// What it was converted to could not be written.
     #[error("failed to write the file system")]
     Write(#[source] WriteError),
+    /// What the process said that read it.
+    #[error(transparent)]
+    Told(#[from] Told),
     /// The archive ends inside an entry.
     #[error("the archive is cut off")]
     Truncated,
@@ -106,6 +128,7 @@ impl LayerError {
                 EntryError::Write(WriteError::TooLarge { .. }) => Some(Limit::UnpackedSize),
                 _ => None,
             },
+            Self::Told(told) => told.limit(),
             _ => None,
         }
     }

@@ -4,9 +4,11 @@ mod chain;
 mod convert;
 pub mod initramfs;
 mod layer;
+mod locked;
 mod merge;
 
 pub use chain::chain_id;
 pub use convert::{ArchiveFile, ConvertError, Converted, Limits, convert, convert_archive, convert_arriving};
 pub use layer::{LayerBlob, LayerError};
+pub use locked::{ReaderProgram, Told, lock_in, read_layers, read_layers_in};
 pub use merge::EntryError;

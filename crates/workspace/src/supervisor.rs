@@ -13,6 +13,7 @@
 //! It holds the workspace's lock as long as it lives. QEMU ends with it, however it ends.
 
 mod clients;
+pub(crate) mod confined;
 mod leaving;
 mod life;
 mod logbook;
@@ -67,6 +68,7 @@ pub struct Supervise {
 /// It must be driven on a thread that lives until then.
 pub async fn supervise(order: Supervise) {
     let mut report = Report::new(order.report);
+    fault_point("supervise.begun");
     // From here on the terminal's signals are not ours. It fails only for a leader of a process group.
     let _ = rustix::process::setsid();
     match prepare(&order.home, &order.name, order.lock, order.pcap) {
@@ -95,6 +97,7 @@ struct Prepared {
 
 fn prepare(home: &Home, name: &Name, lock: File, pcap: Option<PathBuf>) -> Result<Prepared, WorkspaceError> {
     let found = Workspace::find(home, name)?;
+    confined::confine(home, &found.record().spec.volumes);
     let io = |source| WorkspaceError::Io { name: name.clone(), source };
     let directory = File::open(found.directory()).map_err(io)?;
     let lock = Exclusive::inherited(lock, &found.lock_path());

@@ -35,6 +35,7 @@ fn files(targets: &Targets) -> Vec<Try> {
     let directory = file.parent().unwrap_or(Path::new("/"));
     let open = |path: &Path| File::open(path).map(drop);
     let of_process = |name: &str| open(Path::new(&format!("/proc/{process}/{name}")));
+    let environment = std::fs::read(format!("/proc/{process}/environ")).map(drop);
     let mut tried = vec![
         to("read a file of the user", open(file)),
         to("write a file of the user", File::options().append(true).open(file).map(drop)),
@@ -50,7 +51,7 @@ fn files(targets: &Targets) -> Vec<Try> {
         to("read /etc/shadow", open(Path::new("/etc/shadow"))),
         to("open a disk of the host", open_any_block_device()),
         to("list processes", std::fs::read_dir("/proc").map(drop)),
-        to("read another process's environment", of_process("environ")),
+        to("read another process's environment", environment),
         to("open another process's memory", of_process("mem")),
         to("open another process's network", of_process("ns/net")),
         to("steer the kernel through /proc/sys", write_setting()),

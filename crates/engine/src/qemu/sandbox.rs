@@ -57,7 +57,8 @@ pub(super) fn launch(spec: VmSpec) -> Result<Launch, LaunchError> {
     })?;
     let arguments = command_line::arguments(&spec, DESCRIPTORS);
     let limits = limits(&spec).map_err(LaunchError::Spawn)?;
-    let mut files = files(&program, spec.accelerator);
+    let mut files = Files::default();
+    add_files_of(&program, spec.accelerator, &mut files);
     let demand = spec.confinement;
     let (memory, state) = match spec.start {
         Start::Boot { kernel, initramfs, memory } => {
@@ -89,8 +90,15 @@ pub(super) fn launch(spec: VmSpec) -> Result<Launch, LaunchError> {
     })
 }
 
-fn files(program: &Path, accelerator: Accelerator) -> Files {
-    let mut files = Files::default();
+/// Adds to `files` what machines are launched from, beside their own files, for whoever confines itself and launches them.
+pub fn add_files(files: &mut Files) {
+    // Without the program there is no machine either.
+    if let Ok(program) = find_program() {
+        add_files_of(&program, Accelerator::Kvm, files);
+    }
+}
+
+fn add_files_of(program: &Path, accelerator: Accelerator, files: &mut Files) {
     files.run(program);
     for linker in LINKERS {
         files.run(linker);
@@ -105,7 +113,6 @@ fn files(program: &Path, accelerator: Accelerator) -> Files {
     if accelerator == Accelerator::Kvm {
         files.device("/dev/kvm");
     }
-    files
 }
 
 /// Room for the machine, and bounds for what is none.

@@ -1,6 +1,5 @@
 //! Blobs read, hashed and decompressed, in buffers that come back to be filled again.
 
-use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -14,6 +13,9 @@ use crate::chain::hex;
 const BUFFER: usize = 256 << 10;
 /// The largest window of zstd, as a power of two; it bounds the memory that a blob can ask for.
 const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// How the bytes of a layer are come by.
+pub(crate) type Open<'o> = dyn Fn(&LayerBlob) -> Result<Box<dyn Read + Send>, LayerError> + Sync + 'o;
 
 /// What the reading thread says.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub(crate) enum Message {
 /// Sends the archives of `layers` one after the other, until all are sent or nobody listens.
 pub(crate) fn inflate(
     layers: impl Iterator<Item = LayerBlob>,
+    open: &Open<'_>,
     messages: &SyncSender<Message>,
     spare: &Receiver<Vec<u8>>,
 ) {
@@ -51,7 +54,7 @@ pub(crate) fn inflate(
         if messages.send(Message::Layer { digest, diff_id }).is_err() {
             return;
         }
-        let last = match inflate_one(&layer, consumed, messages, spare) {
+        let last = match inflate_one(&layer, open, consumed, messages, spare) {
             Ok(Some(())) => Message::End,
             Ok(None) => return,
             Err(error) => Message::Failed(error),
@@ -69,17 +72,12 @@ pub(crate) fn inflate(
 /// Sends one archive; `None` if nobody listens any more.
 fn inflate_one(
     layer: &LayerBlob,
+    open: &Open<'_>,
     before: u64,
     messages: &SyncSender<Message>,
     spare: &Receiver<Vec<u8>>,
 ) -> Result<Option<()>, LayerError> {
-    let failed = |source| LayerError::Read { path: layer.path.clone(), source };
-    let file = File::open(&layer.path).map_err(failed)?;
-    let found = file.metadata().map_err(failed)?.len();
-    if found != layer.size {
-        return Err(LayerError::Size { expected: layer.size, found });
-    }
-    let mut decoder = Decoder::new(Blob::new(file)).map_err(failed)?;
+    let mut decoder = Decoder::new(Blob::new(open(layer)?)).map_err(|source| layer.unreadable(source))?;
     loop {
         let mut bytes = spare.try_recv().unwrap_or_default();
         let is_last = fill(&mut decoder, &mut bytes).map_err(LayerError::Decompress)?;
@@ -112,7 +110,7 @@ fn fill(decoder: &mut Decoder, bytes: &mut Vec<u8>) -> io::Result<bool> {
 
 /// A blob's file, hashed as it is read.
 struct Blob {
-    file: File,
+    file: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     at: usize,
     consumed: u64,
@@ -120,7 +118,7 @@ struct Blob {
 }
 
 impl Blob {
-    fn new(file: File) -> Self {
+    fn new(file: Box<dyn Read + Send>) -> Self {
         Self { file, buffer: Vec::new(), at: 0, consumed: 0, hash: Sha256::new() }
     }
 
