@@ -32,7 +32,7 @@ fn holds(world: &World, page: &str, wanted: impl Fn(&str) -> bool) {
 }
 
 /// A page, and what stands for what a reader has and a test has not.
-struct Guide<'a> {
+pub(crate) struct Guide<'a> {
     world: &'a World,
     page: &'a str,
     /// Words of the page, and what is meant here.
@@ -40,12 +40,12 @@ struct Guide<'a> {
 }
 
 impl<'a> Guide<'a> {
-    fn new(world: &'a World, page: &'a str) -> Self {
+    pub(crate) fn new(world: &'a World, page: &'a str) -> Self {
         Self { world, page, meant: Vec::new() }
     }
 
     /// Where the page says `word`, `meant` is meant here.
-    fn meaning(mut self, word: &str, meant: impl Into<String>) -> Self {
+    pub(crate) fn meaning(mut self, word: &str, meant: impl Into<String>) -> Self {
         self.meant.push((word.to_owned(), meant.into()));
         self
     }
@@ -63,7 +63,7 @@ impl<'a> Guide<'a> {
         self.world.path().join("stand-ins")
     }
 
-    fn here(&self, text: &str) -> String {
+    pub(crate) fn here(&self, text: &str) -> String {
         self.meant.iter().fold(text.to_owned(), |text, (word, meant)| text.replace(word, meant))
     }
 
@@ -89,7 +89,7 @@ impl<'a> Guide<'a> {
         assert!(run > 0, "{page} has no commands");
     }
 
-    fn says(&self, command: &str) -> (String, i32) {
+    pub(crate) fn says(&self, command: &str) -> (String, i32) {
         let program = self.world.program().parent().unwrap().display();
         let path = std::env::var("PATH").unwrap();
         let path = format!("{}:{program}:{path}", self.stand_ins().display());
@@ -141,7 +141,7 @@ fn a_workspace_lives_as_the_guide_shows() {
 }
 
 /// The words of the page that name a kernel mean the one that is here.
-fn release(world: &World) -> String {
+pub(crate) fn release(world: &World) -> String {
     let kernels = world.microagent(["kernel", "list", "--json"]).outcome().success();
     let kernels: Value = serde_json::from_str(&kernels).unwrap();
     kernels[0]["release"].as_str().unwrap().to_owned()

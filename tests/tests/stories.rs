@@ -3,6 +3,7 @@
 
 mod abuse;
 mod command;
+mod commands;
 mod commit;
 mod completion;
 mod confinement;
