@@ -26,6 +26,7 @@ mod network;
 mod ordinary_user;
 mod packaging;
 mod perf;
+mod progress;
 mod schemas;
 mod signals;
 mod soak;
