@@ -60,3 +60,40 @@ fn the_package_says_what_it_needs(deb: &Path) {
     assert!(files.contains("root/root") && files.contains("./usr/bin/microagent"), "{files}");
     assert!(files.contains("./usr/share/man/man1/microagent.1.gz"), "{files}");
 }
+
+/// Installs the package in a root of its own: this host's, over which all changes go to memory.
+const INSTALL: &str = r#"set -e
+mount -t tmpfs tmpfs "$PLACE"
+mkdir "$PLACE/upper" "$PLACE/work" "$PLACE/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$PLACE/upper,workdir=$PLACE/work" "$PLACE/root"
+mount --rbind /dev "$PLACE/root/dev"
+mount -t proc proc "$PLACE/root/proc"
+mount --rbind /sys "$PLACE/root/sys"
+cp "$DEB" "$PLACE/root/package.deb"
+inside() { chroot "$PLACE/root" /usr/bin/env "$@"; }
+inside dpkg -i /package.deb >&2
+inside /usr/bin/microagent version
+inside dpkg-query -W -f '${Status}\n' microagent
+inside microagent doctor
+inside dpkg -L microagent | grep -c '/usr/share/man/man1/'
+inside dpkg -P microagent >&2
+inside test ! -e /usr/bin/microagent -a ! -e /usr/share/doc/microagent
+echo gone
+"#;
+
+#[test]
+fn the_package_installs_in_a_root_of_its_own_and_the_program_works_there() {
+    let world = World::own();
+    let (_, deb) = made(&world);
+    let place = world.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    let line = ["unshare", "--mount", "--propagation", "private", "bash", "-c", INSTALL];
+    let call = world.microagent([""; 0]).through(&line).env("PLACE", &place).env("DEB", &deb);
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let said = call.env("PATH", path).deadline(std::time::Duration::from_secs(180)).outcome().success();
+    let version = world.microagent(["version"]).outcome().success();
+    for expected in [version.lines().next().unwrap(), "install ok installed", "✓ kernel", "gone"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!Path::new("/usr/bin/microagent").exists(), "this host is as it was");
+}

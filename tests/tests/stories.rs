@@ -3,6 +3,7 @@
 
 mod abuse;
 mod command;
+mod commands;
 mod commit;
 mod completion;
 mod confinement;
@@ -25,6 +26,7 @@ mod network;
 mod ordinary_user;
 mod packaging;
 mod perf;
+mod progress;
 mod schemas;
 mod signals;
 mod soak;

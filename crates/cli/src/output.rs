@@ -87,12 +87,15 @@ fn terminal_columns() -> Option<usize> {
     (size.ws_col > 0).then(|| usize::from(size.ws_col))
 }
 
-/// Takes from the widest columns until a line fits, or all are narrow.
+/// Takes from the widest columns until a line fits. Where that would leave a few characters of each, lines are longer.
 fn fit(widths: &mut [usize], columns: usize) {
     const NARROW: usize = 8;
+    const NARROWEST: usize = 4;
     let gaps = 2 * widths.len().saturating_sub(1);
+    let least = |narrow: usize| widths.iter().map(|&width| width.min(narrow)).sum::<usize>() + gaps;
+    let narrow = if least(NARROW) > columns && least(NARROWEST) <= columns { NARROWEST } else { NARROW };
     while widths.iter().sum::<usize>() + gaps > columns {
-        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROW) else { return };
+        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > narrow) else { return };
         *widest -= 1;
     }
 }
@@ -187,6 +190,9 @@ mod tests {
         let mut narrow = [8, 8, 8];
         super::fit(&mut narrow, 10);
         assert_eq!(narrow, [8, 8, 8], "a column of dots tells nothing");
+        let mut seven = [20, 30, 8, 8, 10, 6, 6];
+        super::fit(&mut seven, 40);
+        assert_eq!(seven, [4; 7]);
         assert_eq!((super::cut("images", 6), super::cut("images", 4)), ("images".into(), "ima…".into()));
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Read};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use image::{Digest, LayerProgress};
@@ -12,6 +14,15 @@ use crate::args::Global;
 
 /// What is done sooner needs no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Columns of a terminal that has room for a bar beside the numbers.
+const WIDE: usize = 66;
+
+/// Of the terminal that standard error is.
+fn terminal_columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+}
 
 /// Draws bars, or nothing.
 pub(crate) struct Progress {
@@ -30,18 +41,20 @@ impl Progress {
     /// A bar of bytes.
     fn bytes(&self, label: String, total: u64) -> Option<ProgressBar> {
         self.is_due().then(|| {
-            let style = "{prefix:24} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
+            let style = if terminal_columns() < WIDE {
+                "{prefix} {decimal_bytes}/{decimal_total_bytes}"
+            } else {
+                "{prefix} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}"
+            };
             let style = ProgressStyle::with_template(style).expect("the template is valid");
             self.bars.add(ProgressBar::new(total).with_prefix(label).with_style(style.progress_chars("=> ")))
         })
     }
 
-    /// A line with a moving mark.
-    fn line(&self, text: String) -> ProgressBar {
-        let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid");
-        let bar = self.bars.add(ProgressBar::new_spinner().with_message(text).with_style(style));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        bar
+    /// An activity, which is shown once it takes a while.
+    fn activity(&self, text: String) -> Option<Activity> {
+        self.shown
+            .then(|| Activity::new(self.bars.clone(), PATIENCE.saturating_sub(self.started.elapsed()), text))
     }
 
     fn is_due(&self) -> bool {
@@ -55,15 +68,48 @@ impl Progress {
     }
 }
 
+/// A line with a moving mark.
+struct Activity {
+    /// Nothing is ever sent: its end is the activity's.
+    over: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Activity {
+    fn new(bars: MultiProgress, patience: Duration, text: String) -> Self {
+        let (over, is_over) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            if is_over.recv_timeout(patience) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is valid");
+            let bar = bars.add(ProgressBar::new_spinner().with_message(text).with_style(style));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            let _ = is_over.recv();
+            bar.finish_and_clear();
+        });
+        Self { over: Some(over), thread: Some(thread) }
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        drop(self.over.take());
+        // What is written next stands where the line was.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
 /// One activity after another, each shown once it takes a while.
 pub(crate) struct Steps {
     progress: Progress,
     current: Option<ProgressBar>,
+    activity: Option<Activity>,
 }
 
 impl Steps {
     pub(crate) fn new(global: &Global) -> Self {
-        Self { progress: Progress::new(global), current: None }
+        Self { progress: Progress::new(global), current: None, activity: None }
     }
 
     /// So much of `total` bytes is done.
@@ -79,17 +125,22 @@ impl Steps {
     /// Another activity, of unknown length.
     pub(crate) fn activity(&mut self, text: &str) {
         self.done();
-        if self.progress.shown {
-            self.current = Some(self.progress.line(text.to_owned()));
-        }
+        self.activity = self.progress.activity(text.to_owned());
     }
 
     /// Removes what is shown.
     pub(crate) fn done(&mut self) {
+        drop(self.activity.take());
         if let Some(bar) = self.current.take() {
             bar.finish_and_clear();
         }
         self.progress.clear();
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.done();
     }
 }
 
@@ -142,7 +193,7 @@ impl Counter {
     /// So many are done.
     pub(crate) fn set(&mut self, bytes: u64) {
         if self.bar.is_none() && self.progress.is_due() {
-            let style = ProgressStyle::with_template("copying  {bytes}  {bytes_per_sec}");
+            let style = ProgressStyle::with_template("copying  {decimal_bytes}  {decimal_bytes_per_sec}");
             let style = style.expect("the template is valid");
             self.bar = Some(self.progress.bars.add(ProgressBar::no_length().with_style(style)));
         }
