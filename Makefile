@@ -21,7 +21,7 @@ completions := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/microagent 
 	$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/microagent.fish
 shells := bash zsh fish
 
-.PHONY: help demo build test lint fmt bench fuzz soak package install uninstall clean test-packages
+.PHONY: help demo build test lint fmt bench fuzz soak soaknet package install uninstall clean test-packages
 
 help: ## Print this
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,10 @@ soak: test-packages ## Do SOAK_OPERATIONS (2000) by SOAK_SEED (the time) at once
 	cargo build --locked --package microagent-cli
 	MICROAGENT_SOAK_OPERATIONS=$(SOAK_OPERATIONS) MICROAGENT_SOAK_SEED=$(SOAK_SEED) \
 		cargo test --package microagent-tests --locked --test stories soak:: -- --nocapture
+
+soaknet: test-packages ## Use a guest's network for a minute, and see that the memory for it is flat
+	cargo build --locked --package microagent-cli
+	MICROAGENT_NETWORK_SOAK=60 cargo test --package microagent-tests --locked --test stories network::loads::memory -- --nocapture
 
 package: build ## Make a tarball and a Debian package of what `make build` builds
 	@scripts/package $(binary)

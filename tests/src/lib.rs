@@ -20,6 +20,7 @@ mod invocation;
 mod layout;
 mod processes;
 mod registry;
+mod services;
 mod shared_home;
 mod systems;
 mod terminal;

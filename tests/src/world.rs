@@ -154,6 +154,17 @@ impl World {
         File::open(path).expect("the file was just made")
     }
 
+    /// The same with an image `services`, which has nginx, Redis and sshd.
+    #[must_use]
+    pub fn with_services(self) -> Self {
+        let config = serde_json::json!({ "Cmd": ["bash"] });
+        let services = crate::services::services(&places().cache);
+        let layout = Layout::write(&self.path().join("services"), &services, &config);
+        let input = layout.path().to_string_lossy().into_owned();
+        self.microagent(["load", "--input", &input, "--name", "services"]).outcome().success();
+        self
+    }
+
     /// The program under test.
     pub fn program(&self) -> &Path {
         &self.program

@@ -6,12 +6,17 @@ mod capturing;
 mod egress;
 #[path = "network/elsewhere.rs"]
 mod elsewhere;
+#[path = "network/loads.rs"]
+mod loads;
 #[path = "network/named.rs"]
 mod named;
 #[path = "network/publishing.rs"]
 mod publishing;
 #[path = "network/reaching.rs"]
 mod reaching;
+
+#[path = "network/services.rs"]
+mod services;
 
 use microagent_tests::World;
 
