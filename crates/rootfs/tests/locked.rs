@@ -7,7 +7,8 @@ use microagent_rootfs::{LayerBlob, Limits, ReaderProgram, convert, read_layers_i
 
 /// An error with those behind it.
 fn causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(|error| format!("{error}: ")).collect()
+    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    texts.collect::<Vec<_>>().join(": ")
 }
 
 #[test]
