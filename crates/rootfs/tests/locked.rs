@@ -7,8 +7,8 @@ use microagent_rootfs::{LayerBlob, Limits, ReaderProgram, convert, read_layers_i
 
 /// An error with those behind it.
 fn causes(error: &dyn std::error::Error) -> String {
-    let all = std::iter::successors(Some(error), |error| error.source());
-    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    texts.collect::<Vec<_>>().join(": ")
 }
 
 #[test]
