@@ -243,6 +243,15 @@ pub(super) static OTHER_FLAGS: &[VerbFlags] = &[
         flags: &[flag(&["-q"], Nothing, "is --quiet here", Words(|_| vec!["--quiet".to_owned()]))],
     },
     VerbFlags {
+        verbs: &["push", "image push"],
+        flags: &[flag(
+            &["--all-tags", "-a"],
+            Nothing,
+            "does not exist: images are pushed one by one",
+            LeaveOut,
+        )],
+    },
+    VerbFlags {
         verbs: &["cp"],
         flags: &[flag(&["--overwrite"], Nothing, "is not needed: a file takes the place of one", LeaveOut)],
     },
