@@ -38,6 +38,7 @@ use crate::control::SOCKET;
 use crate::event::EventKind;
 use crate::networks::join;
 use crate::socket::Socket;
+use crate::spec::WorkspaceSpec;
 use crate::workspace::{Workspace, WorkspaceError};
 use life::Life;
 use logbook::Logbook;
@@ -97,29 +98,35 @@ struct Prepared {
 
 fn prepare(home: &Home, name: &Name, lock: File, pcap: Option<PathBuf>) -> Result<Prepared, WorkspaceError> {
     let found = Workspace::find(home, name)?;
+    // It may be anywhere, which no file is that is opened later.
+    let capture = capture(&found.record().spec, pcap)?;
     confined::confine(home, &found.record().spec.volumes);
     let io = |source| WorkspaceError::Io { name: name.clone(), source };
     let directory = File::open(found.directory()).map_err(io)?;
     let lock = Exclusive::inherited(lock, &found.lock_path());
     let workspace = found.through(&directory);
     let logs = Logbook::open(&workspace.logs()).map_err(io)?;
-    let (network, keeper) = network(&workspace, &directory, pcap)?.unzip();
+    let (network, keeper) = network(&workspace, &directory, capture)?.unzip();
     Ok(Prepared { workspace, directory, lock, logs, network, keeper })
+}
+
+/// Where its packets go, if they are to be kept.
+fn capture(spec: &WorkspaceSpec, pcap: Option<PathBuf>) -> Result<Option<Capture>, WorkspaceError> {
+    let pcap = pcap.or_else(|| spec.pcap.clone()).filter(|_| spec.has_network());
+    Ok(pcap.as_deref().map(Capture::create).transpose()?)
 }
 
 /// The workspace's network, its ports bound: one that is taken is an error before anything boots.
 fn network(
     workspace: &Workspace,
     directory: &File,
-    pcap: Option<PathBuf>,
+    capture: Option<Capture>,
 ) -> Result<Option<(Network, Keeper)>, WorkspaceError> {
     let spec = &workspace.record().spec;
     if !spec.has_network() {
         return Ok(None);
     }
     let listeners = network::bind(&spec.publish)?;
-    let pcap = pcap.or_else(|| spec.pcap.clone());
-    let capture = pcap.as_deref().map(Capture::create).transpose()?;
     let memberships = join(workspace.home(), &spec.networks, workspace.name())?;
     let started = tell_refusals(workspace, directory)
         .and_then(|listener| Keeper::start(Some(workspace.directory()), listener))
