@@ -28,8 +28,12 @@ fn commands(world: &World) -> BTreeSet<String> {
         .filter_map(|page| Some(page.strip_prefix("microagent-")?.strip_suffix(".1")?.replace('-', " ")))
         .collect();
     let is_group = |name: &&String| names.iter().any(|other| other.starts_with(&format!("{name} ")));
-    // `port` does something of its own, too.
-    names.iter().filter(|name| !is_group(name) || *name == "port").cloned().collect()
+    // These do something of their own, too.
+    names
+        .iter()
+        .filter(|name| !is_group(name) || ["network", "port"].contains(&name.as_str()))
+        .cloned()
+        .collect()
 }
 
 #[test]

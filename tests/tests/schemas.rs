@@ -18,7 +18,7 @@ pub(crate) fn fits(name: &str, document: &str) {
 }
 
 /// The same for documents that are a line each; there must be some.
-fn lines_fit(name: &str, documents: &str) {
+pub(crate) fn lines_fit(name: &str, documents: &str) {
     assert!(!documents.trim().is_empty(), "{name}: nothing was printed");
     documents.lines().for_each(|line| fits(name, line));
 }
@@ -179,7 +179,9 @@ fn settings_of_every_kind_fit_their_schema() {
         "--stop-signal INT --stop-timeout 3 --output name=/etc/hostname -v data:/data --tmpfs /run:size=1m --read-only",
         "--health-cmd true --health-interval 5s --health-timeout 2s --health-start-period 1s --health-retries 2",
         "--pcap /tmp/never-written.pcap --egress deny --allow 10.0.0.0/8:80 --deny 10.1.0.0/16 --require-confinement",
+        "--network user --network backend",
     ];
+    world.microagent(["network", "create", "backend"]).outcome().success();
     let words: Vec<&str> = words.iter().flat_map(|words| words.split(' ')).collect();
     let create = world.microagent(["--json"]).args(words).args(["-v", &bundle, "--", "-c", "true"]);
     fits("create", &create.outcome().success());

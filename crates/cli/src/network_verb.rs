@@ -226,8 +226,8 @@ fn print_traffic(document: &Document) {
     line(
         "Not passed",
         &format!(
-            "{} refused, {} over a limit, {} dropped",
-            traffic.refused, traffic.limited, traffic.dropped
+            "{} refused, {} over a limit, {} dropped, {} fragments",
+            traffic.refused, traffic.limited, traffic.dropped, traffic.fragments
         ),
     );
 }

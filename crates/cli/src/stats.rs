@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use home::{Home, Name};
+use network::Report;
 use serde::Serialize;
 use workspace::{GuestUsage, HostUsage, Workspace};
 
@@ -24,7 +25,8 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 /// Show what running workspaces use
 ///
 /// CPU is a share of one of this host's processors, as the host sees it. Memory is what the machine takes of this
-/// host, and what its guest uses of its own. What went through network and disks counts from the boot on.
+/// host, and what its guest uses of its own. What went through disks counts from the boot on, and through the network from
+/// the start on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   microagent stats
@@ -66,6 +68,8 @@ struct Look {
     at: Instant,
     host: Option<HostUsage>,
     guest: Option<GuestUsage>,
+    /// What went through its network, as that counts.
+    network: Option<Report>,
 }
 
 type Looks = HashMap<Name, Look>;
@@ -122,7 +126,8 @@ fn look(home: &Home, args: &StatsArgs, before: &mut Looks) -> Result<Vec<Entry>,
             continue;
         }
         let guest = status.live.as_ref().and_then(|_| workspace.guest_usage());
-        let look = Look { at: Instant::now(), host: HostUsage::of(&status), guest };
+        let network = status.live.as_ref().and_then(|_| workspace.network_report());
+        let look = Look { at: Instant::now(), host: HostUsage::of(&status), guest, network };
         entries.push(entry(&name, status.state, before.get(&name), &look));
         now.insert(name, look);
     }
@@ -145,8 +150,8 @@ fn entry(name: &Name, state: workspace::State, before: Option<&Look>, now: &Look
         memory: now.host.map(|host| host.memory),
         guest_memory: now.guest.map(|guest| guest.memory_used),
         guest_memory_size: now.guest.map(|guest| guest.memory_size),
-        network_received: now.guest.map(|guest| guest.network_received),
-        network_sent: now.guest.map(|guest| guest.network_sent),
+        network_received: now.network.map(|network| network.bytes_received),
+        network_sent: now.network.map(|network| network.bytes_sent),
         disk_read: now.guest.map(|guest| guest.disk_read),
         disk_written: now.guest.map(|guest| guest.disk_written),
     }

@@ -38,6 +38,9 @@ pub struct Report {
     /// See above.
     #[serde(default)]
     pub capture_missed: u64,
+    /// Parts of packets, which are not put together.
+    #[serde(default)]
+    pub fragments: u64,
     /// Frames that made no sense, or were not the guest's to send.
     pub dropped: u64,
 }

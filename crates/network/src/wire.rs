@@ -59,6 +59,18 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Frame<'_>> {
     Some(Frame { from, content })
 }
 
+/// Whether it is a part of a packet. With the cable's MTU a guest has no reason to cut any.
+pub(crate) fn is_fragment(frame: &[u8]) -> bool {
+    let Some((header, packet)) = frame.split_at_checked(ETHERNET) else { return false };
+    match [header[12], header[13]] {
+        // More to come, or not the first one.
+        [0x08, 0x00] => word(packet, 6).is_some_and(|fragment| fragment & 0x3fff != 0),
+        // RFC 8200, 4.5.
+        [0x86, 0xdd] => packet.get(6) == Some(&44),
+        _ => false,
+    }
+}
+
 /// The big-endian number at `at`.
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))

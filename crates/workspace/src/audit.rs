@@ -58,12 +58,16 @@ pub struct NetworkLogEntry {
     /// What the guest wanted.
     pub traffic: Traffic,
     /// The address, unless it asked for a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// The port, where there are ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The name that it asked for, or that leads to the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Refusal>,
     /// How many times in that moment.
     pub times: u64,

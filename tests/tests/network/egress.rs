@@ -153,6 +153,7 @@ fn rules_are_kept_shown_and_what_they_decide_is_on_record() {
         "{log}"
     );
     let lines = world.microagent(["--json", "network", "box", "--log"]).outcome().success();
+    crate::schemas::lines_fit("network-line", &lines);
     let entry: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!(
         (&entry["verdict"], &entry["address"], &entry["port"]),

@@ -59,6 +59,32 @@ pub(crate) struct EventLine {
     left_out: Option<u64>,
 }
 
+/// A line of `network NAME --log --json`: a decision, or several of a moment that are the same.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct NetworkLine {
+    time: String,
+    verdict: Verdict,
+    /// What the guest wanted: `tcp`, `udp`, `ping` or `name`.
+    traffic: String,
+    /// Absent where it asked for a name.
+    address: Option<String>,
+    port: Option<u16>,
+    /// The name that it asked for, or that leads to the address.
+    name: Option<String>,
+    /// Why it was refused, in a word.
+    reason: Option<String>,
+    times: u64,
+    /// How many decisions before are in no line.
+    left_out: u64,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Allowed,
+    Refused,
+}
+
 /// How a service ended.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +178,7 @@ pub(crate) struct Spec {
     cpus: u32,
     disk_size: String,
     network: String,
+    networks: Option<Vec<String>>,
     publish: Option<Vec<String>>,
     host_access: String,
     dns: Option<Vec<String>>,

@@ -33,7 +33,9 @@ impl Stack {
                     if let Some(cable) = &self.cable {
                         cable.note(frame);
                     }
-                    if self.take_frame(frame).is_none() {
+                    if wire::is_fragment(frame) {
+                        self.report.fragments += 1;
+                    } else if self.take_frame(frame).is_none() {
                         self.report.dropped += 1;
                     }
                 }

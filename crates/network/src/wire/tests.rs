@@ -94,6 +94,13 @@ fn fragments_are_no_packets() {
     frame[20] |= 0x20;
     frame[24] = frame[24].wrapping_sub(0x20);
     assert_eq!(parse(&frame), None);
+    assert!(is_fragment(&frame));
+    let (from, to) = ends(true);
+    let mut frame = Vec::new();
+    emit_datagram(&mut frame, MAC, from, to, b"x");
+    assert!(!is_fragment(&frame) && !is_fragment(&[]) && !is_fragment(&frame[..15]));
+    frame[20] = 44;
+    assert!(is_fragment(&frame));
 }
 
 #[test]
