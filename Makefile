@@ -21,10 +21,10 @@ completions := $(DESTDIR)$(PREFIX)/share/bash-completion/completions/microagent 
 	$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/microagent.fish
 shells := bash zsh fish
 
-.PHONY: help demo build test lint fmt bench fuzz soak soaknet package install uninstall clean test-packages
+.PHONY: help demo build test lint fmt bench fuzz soak soaknet test-kvm deny advisories package install uninstall clean test-packages
 
 help: ## Print this
-	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ":.*## " '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## Install what is missing, build, and run a command in a microVM
 	@scripts/demo
@@ -70,6 +70,19 @@ soak: test-packages ## Do SOAK_OPERATIONS (2000) by SOAK_SEED (the time) at once
 soaknet: test-packages ## Use a guest's network for a minute, and see that the memory for it is flat
 	cargo build --locked --package microagent-cli
 	MICROAGENT_NETWORK_SOAK=60 cargo test --package microagent-tests --locked --test stories network::loads::memory -- --nocapture
+
+test-kvm: ## Test what differs under KVM, in a Debian guest with kvm_amd that QEMU plays; as root, some ten minutes
+	scripts/install-packages $$(scripts/packages run) mmdebstrap debian-archive-keyring
+	cargo build --locked --package microagent-cli
+	scripts/test-kvm
+
+deny: ## Check licences, sources and bans of all crates (deny.toml)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check licenses bans sources
+
+advisories: ## Look for known holes in all crates, and withdrawn versions; needs the Internet
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check advisories
 
 package: build ## Make a tarball and a Debian package of what `make build` builds
 	@scripts/package $(binary)

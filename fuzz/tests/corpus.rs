@@ -37,3 +37,66 @@ fn frames_are_survived() {
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/network/all");
     assert_eq!(network::inspect(&std::fs::read(all).unwrap()), 5, "each of its frames is a good one");
 }
+
+#[test]
+fn agents_are_survived() {
+    replay("agent", microagent_fuzz::speak_with_guest);
+}
+
+#[test]
+fn archives_of_images_are_survived() {
+    replay("archive", microagent_fuzz::load_archive);
+}
+
+#[test]
+fn bundles_are_survived() {
+    replay("bundle", microagent_fuzz::convert_bundle);
+}
+
+#[test]
+fn configurations_are_survived() {
+    replay("configuration", microagent_fuzz::read_configuration);
+}
+
+#[test]
+fn lines_between_processes_are_survived() {
+    replay("control", microagent_fuzz::read_line);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/control");
+    for name in ["ask-stop", "ask-quarantine", "reply-failed", "keeper", "event"] {
+        let line = std::fs::read(directory.join(name)).unwrap();
+        assert_eq!(workspace::inspect(&line), 1, "`{name}` is a good one");
+    }
+}
+
+#[test]
+fn documents_of_images_are_survived() {
+    replay("documents", microagent_fuzz::read_documents);
+}
+
+#[test]
+fn kernel_packages_are_survived() {
+    replay("kernel_package", microagent_fuzz::install_kernel);
+}
+
+#[test]
+fn monitors_are_survived() {
+    replay("monitor", microagent_fuzz::hear_monitor);
+}
+
+#[test]
+fn records_are_survived() {
+    replay("records", microagent_fuzz::read_records);
+}
+
+#[test]
+fn settings_are_survived() {
+    replay("settings", microagent_fuzz::read_settings);
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/settings/spec");
+    let spec = std::fs::read_to_string(spec).unwrap();
+    serde_yaml_ng::from_str::<workspace::WorkspaceSpec>(&spec).expect("what `status --spec` shows is taken");
+}
+
+#[test]
+fn words_are_survived() {
+    replay("words", microagent_fuzz::read_words);
+}

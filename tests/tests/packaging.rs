@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use microagent_tests::{World, kernel_package, succeed, tool};
+use serde_json::Value;
 
 /// The tarball and the package, made of the program under test.
 fn made(world: &World) -> (PathBuf, PathBuf) {
@@ -46,6 +47,7 @@ fn an_offline_directory_installs_itself_with_kernel_and_images() {
         assert!(prefix.join(part).is_file(), "{part}");
     }
     the_package_says_what_it_needs(&deb);
+    the_bill_of_materials_is_whole(&prefix.join("share/doc/microagent/sbom.cdx.json"));
 }
 
 fn the_package_says_what_it_needs(deb: &Path) {
@@ -96,4 +98,32 @@ fn the_package_installs_in_a_root_of_its_own_and_the_program_works_there() {
         assert!(said.contains(expected), "{expected}: {said}");
     }
     assert!(!Path::new("/usr/bin/microagent").exists(), "this host is as it was");
+}
+
+/// It names what the program is made of, each part with the checksum that `Cargo.lock` has, and nothing that it leads to
+/// is missing.
+fn the_bill_of_materials_is_whole(path: &Path) {
+    let text = std::fs::read_to_string(path).expect("it is installed");
+    let bill: Value = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    let components = bill["components"].as_array().unwrap();
+    let named = |name: &str| components.iter().any(|component| component["name"] == name);
+    assert!(["microagent-cli", "microagent-init", "serde", "rustls"].into_iter().all(named), "{text}");
+    assert!(!named("insta"), "what only tests use is not in the program");
+    let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock")).unwrap();
+    for component in components {
+        assert!(component["licenses"][0]["expression"].is_string(), "{component}");
+        let ours = component["name"].as_str().unwrap().starts_with("microagent-");
+        let sum = component["hashes"][0]["content"].as_str();
+        assert!(sum.map_or(ours, |sum| lock.contains(&format!("checksum = \"{sum}\""))), "{component}");
+    }
+    let known: Vec<&Value> = components.iter().map(|component| &component["bom-ref"]).collect();
+    let edges: Vec<&Value> = bill["dependencies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|one| one["dependsOn"].as_array().unwrap())
+        .collect();
+    assert!(edges.len() > known.len(), "{} edges of {}", edges.len(), known.len());
+    assert!(edges.iter().all(|edge| known.contains(edge)), "{text}");
 }

@@ -24,7 +24,7 @@ pub use acceleration::{Acceleration, Accelerator, KvmProblem, Requested, Unusabl
 pub use confine::{Demand, Held, Part, Why};
 pub use qemu::{
     CONTROL as CONTROL_DESCRIPTOR, ControlError, Ended, InvalidVersion, LaunchError, Link, Machine,
-    OLDEST as OLDEST_QEMU, QemuVersion, SaveError, add_files, fingerprint, launch, try_confinement,
+    OLDEST as OLDEST_QEMU, QemuVersion, SaveError, add_files, fingerprint, inspect, launch, try_confinement,
     try_launch, version,
 };
 pub use spec::{Access, Disk, Durability, Memory, MemorySize, NetworkDevice, Saved, Start, VmSpec};

@@ -8,6 +8,7 @@ mod command_line;
 mod control;
 mod fingerprint;
 mod going_on;
+mod inspect;
 mod process;
 mod qmp;
 mod sandbox;
@@ -28,6 +29,7 @@ use qmp::Qmp;
 
 pub use control::{ControlError, Link};
 pub use fingerprint::fingerprint;
+pub use inspect::inspect;
 pub use process::version;
 pub use sandbox::add_files;
 pub use save::SaveError;

@@ -47,7 +47,7 @@ pub use pull::{LayerProgress, PullError, Silent, pull, pull_all};
 pub use push::{PushError, Pushed, push, push_index};
 pub use reference::{InvalidReference, Reference};
 pub use registries::{Registries, RegistriesError};
-pub use registry::RegistryError;
+pub use registry::{RegistryError, inspect};
 pub use save::{ArchiveFormat, Content, ImageToSave, SaveError, save, save_directory};
 pub use store::{
     Collected, Fault, FoundImage, Garbage, Ingest, IngestError, Listed, LookupError, Problem, Store,

@@ -26,6 +26,7 @@ use reqwest::{Body, Client, Method, Response, StatusCode, Url};
 
 pub use failure::RegistryError;
 pub(crate) use retry::Retry;
+pub use token::inspect;
 pub(crate) use upload::{Delivered, Upload};
 
 use crate::Digest;

@@ -76,7 +76,7 @@ impl Operation {
             let killed = kill_somebody(scene, *number);
             let end = if killed.is_some() { End::Done } else { End::Refused };
             let what = killed.unwrap_or_else(|| "nobody".to_owned());
-            scene.history.note(client, &format!("kill -9 {what}"), end, "");
+            scene.history.note(client, &format!("kill-9 {what}"), end, "");
             return Ok(());
         }
         // Else most would only be told that the workspace is not in the state for it.

@@ -190,6 +190,13 @@ fn token_of(answer: &[u8]) -> Option<String> {
     answer.token.or(answer.access_token).filter(|token| !token.is_empty())
 }
 
+/// Takes `bytes` for what a registry says of itself: challenges, tokens, errors.
+pub fn inspect(bytes: &[u8]) {
+    parse_challenges(&String::from_utf8_lossy(bytes));
+    token_of(bytes);
+    super::failure::message_of(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
