@@ -35,6 +35,22 @@ pub struct CaptureError {
     source: io::Error,
 }
 
+/// A file that frames are going to be written to.
+#[derive(Debug)]
+pub struct CaptureFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl CaptureFile {
+    /// Begins, in place of what was in the file. A thread writes from now on.
+    pub fn begin(self) -> Result<Capture, CaptureError> {
+        let Self { path, file } = self;
+        let begun = file.set_len(0).and_then(|()| Capture::into_file(file, LONGEST));
+        begun.map_err(|source| CaptureError { path, source })
+    }
+}
+
 /// A file that frames are written to, until it is dropped.
 #[derive(Debug)]
 pub struct Capture {
@@ -69,6 +85,11 @@ struct Waiting {
 impl Capture {
     /// Begins a file at `path`, in place of what was there. Only its owner may read it.
     pub fn create(path: &Path) -> Result<Self, CaptureError> {
+        Self::open(path)?.begin()
+    }
+
+    /// Opens the file at `path`, and changes nothing in it yet.
+    pub fn open(path: &Path) -> Result<CaptureFile, CaptureError> {
         let failed = |source| CaptureError { path: path.to_owned(), source };
         // A pipe that nobody reads would be waited for.
         let open = OpenOptions::new().write(true).create(true).mode(0o600).custom_flags(NONBLOCK).open(path);
@@ -76,8 +97,7 @@ impl Capture {
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(failed(io::Error::new(ErrorKind::InvalidInput, "it is no regular file")));
         }
-        file.set_len(0).map_err(failed)?;
-        Self::into_file(file, LONGEST).map_err(failed)
+        Ok(CaptureFile { path: path.to_owned(), file })
     }
 
     fn into_file(mut file: File, longest: u64) -> io::Result<Self> {

@@ -38,7 +38,7 @@ pub use addresses::{
     GATEWAY, GATEWAY_6, GUEST, GUEST_6, HOST_NAME, MTU, NAMESERVER, NAMESERVER_6, PREFIX, PREFIX_6,
 };
 pub use audit::{Audit, Decision, Traffic};
-pub use capture::{Capture, CaptureError};
+pub use capture::{Capture, CaptureError, CaptureFile};
 pub use egress::{Egress, EgressRule, InvalidEgressRule, Policy};
 pub use inspect::inspect;
 pub use named::{JoinError, Member, Membership, NamedNetwork, NamedNetworkError, NetworkRecord};

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use engine::Demand;
 use home::{Exclusive, Home, Name, fault_point};
-use network::{Capture, Fittings, Network};
+use network::{Capture, CaptureFile, Fittings, Network};
 use template::Budget;
 
 use crate::audit::{Keeper, Listener};
@@ -97,39 +97,53 @@ struct Prepared {
 
 fn prepare(home: &Home, name: &Name, lock: File, pcap: Option<PathBuf>) -> Result<Prepared, WorkspaceError> {
     let found = Workspace::find(home, name)?;
-    confined::confine(home, &found.record().spec.volumes);
     let io = |source| WorkspaceError::Io { name: name.clone(), source };
     let directory = File::open(found.directory()).map_err(io)?;
     let lock = Exclusive::inherited(lock, &found.lock_path());
     let workspace = found.through(&directory);
     let logs = Logbook::open(&workspace.logs()).map_err(io)?;
-    let (network, keeper) = network(&workspace, &directory, pcap)?.unzip();
+    let outlets = outlets(&workspace, pcap)?;
+    // No thread has been started yet, and none would be confined that has.
+    confined::confine(home, &workspace.record().spec.volumes);
+    let started = outlets.map(|outlets| start_network(&workspace, &directory, outlets)).transpose();
+    let (network, keeper) = started?.unzip();
     Ok(Prepared { workspace, directory, lock, logs, network, keeper })
 }
 
-/// The workspace's network, its ports bound: one that is taken is an error before anything boots.
-fn network(
-    workspace: &Workspace,
-    directory: &File,
-    pcap: Option<PathBuf>,
-) -> Result<Option<(Network, Keeper)>, WorkspaceError> {
+/// What the workspace's network has to do with on this host.
+struct Outlets {
+    listeners: Vec<network::Listener>,
+    capture: Option<CaptureFile>,
+    memberships: Vec<network::Membership>,
+}
+
+/// Where the workspace has a network: its ports bound, the file of its capture open, its networks joined. What of that
+/// cannot be is an error before anything boots.
+fn outlets(workspace: &Workspace, pcap: Option<PathBuf>) -> Result<Option<Outlets>, WorkspaceError> {
     let spec = &workspace.record().spec;
     if !spec.has_network() {
         return Ok(None);
     }
     let listeners = network::bind(&spec.publish)?;
     let pcap = pcap.or_else(|| spec.pcap.clone());
-    let capture = pcap.as_deref().map(Capture::create).transpose()?;
+    let capture = pcap.as_deref().map(Capture::open).transpose()?;
     let memberships = join(workspace.home(), &spec.networks, workspace.name())?;
-    let started = tell_refusals(workspace, directory)
-        .and_then(|listener| Keeper::start(Some(workspace.directory()), listener))
-        .and_then(|(keeper, audit)| {
-            Ok((
-                Network::start(spec.network_settings(), Fittings { listeners, memberships, audit, capture })?,
-                keeper,
-            ))
-        });
-    started.map(Some).map_err(|source| WorkspaceError::Io { name: workspace.name().clone(), source })
+    Ok(Some(Outlets { listeners, capture, memberships }))
+}
+
+fn start_network(
+    workspace: &Workspace,
+    directory: &File,
+    outlets: Outlets,
+) -> Result<(Network, Keeper), WorkspaceError> {
+    let io = |source| WorkspaceError::Io { name: workspace.name().clone(), source };
+    let Outlets { listeners, capture, memberships } = outlets;
+    let capture = capture.map(CaptureFile::begin).transpose()?;
+    let listener = tell_refusals(workspace, directory).map_err(io)?;
+    let (keeper, audit) = Keeper::start(Some(workspace.directory()), listener).map_err(io)?;
+    let fittings = Fittings { listeners, memberships, audit, capture };
+    let network = Network::start(workspace.record().spec.network_settings(), fittings).map_err(io)?;
+    Ok((network, keeper))
 }
 
 /// Notes refusals as events of the workspace, whatever it is called then.

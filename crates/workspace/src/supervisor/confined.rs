@@ -52,6 +52,10 @@ fn files(home: &Home, disks: &[Mount]) -> Files {
     for path in DEVICES {
         files.device(path);
     }
+    // The limits of conversions: a bundle may have to be made again.
+    if let Some(settings) = home::configuration_directory() {
+        files.read(settings);
+    }
     for disk in disks {
         match &disk.source {
             Source::Volume(_) => {}
