@@ -83,6 +83,43 @@ const BY_FILTER: [&str; 16] = [
     "change the root directory",
 ];
 
+/// What the kernel says of a process.
+fn told(pid: u64, file: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+}
+
+/// The kernel's account of a machine's process: the parts that it tells of, as they are in the process that runs the guest.
+fn is_confined(machine: u64) {
+    let status = told(machine, "status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(field("NoNewPrivs:"), ["1"]);
+    assert_eq!(field("CapEff:"), ["0000000000000000"]);
+    assert_eq!(field("CapPrm:"), ["0000000000000000"]);
+    assert_eq!(field("Seccomp_filters:"), ["2"], "ours and QEMU's own");
+    assert_eq!(field("NSpid:")[1..], ["1"], "the first of its namespace");
+    assert_eq!(told(machine, "environ"), "");
+    assert_eq!(told(machine, "net/dev").lines().count(), 3, "two lines of heading, and `lo`");
+    let namespace = |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    for kind in ["user", "pid", "net", "mnt", "ipc", "uts"] {
+        assert_ne!(namespace(&machine.to_string(), kind), namespace("self", kind), "{kind}");
+    }
+    no_dumps(machine);
+}
+
+fn is_hardened(supervisor: u64) {
+    assert!(told(supervisor, "status").contains("NoNewPrivs:\t1"));
+    no_dumps(supervisor);
+}
+
+fn no_dumps(pid: u64) {
+    let limits = told(pid, "limits");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), ["1", "1"], "{limits}");
+}
+
 /// The attempts and how each was refused.
 struct Trial {
     held: Value,
@@ -265,6 +302,8 @@ fn a_workspace_keeps_what_it_requires_and_status_tells_what_it_got() {
     lesser_host(world.microagent(["start", "lax"]), "namespaces").outcome().success();
     let whole: Value = serde_json::from_str(&status("strict")).unwrap();
     assert_eq!(whole[0]["confinement"]["missing"], serde_json::json!([]));
+    is_confined(whole[0]["machine_pid"].as_u64().unwrap());
+    is_hardened(whole[0]["supervisor_pid"].as_u64().unwrap());
     let lacking: Value = serde_json::from_str(&status("lax")).unwrap();
     assert_eq!(lacking[0]["confinement"]["missing"][0]["part"], "namespaces");
     let shown = world.microagent(["status", "lax"]).outcome().success();

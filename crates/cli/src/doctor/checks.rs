@@ -132,7 +132,7 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
         0 => format!("{tried} attempts from inside were refused"),
         _ => format!("of {tried} attempts from inside these succeed: {}", open.join(", ")),
     };
-    let found = format!("QEMU has {parts}; {tried}");
+    let found = format!("QEMU has {parts}, and limits in place of a cgroup; {tried}");
     match held.missing.first() {
         None if open.is_empty() => Check::ok(NAME, found),
         None => Check::warning(NAME, found, "use a newer kernel"),

@@ -279,7 +279,11 @@ fn take_capabilities() -> io::Result<()> {
 
 /// The name that it has already.
 fn name_host() -> io::Result<()> {
-    let name = rustix::system::uname().nodename().to_owned();
-    // SAFETY: the name is as long as is said.
-    checked(unsafe { libc::sethostname(name.as_ptr(), name.as_bytes().len()) }.into())
+    // SAFETY: all zeros is such a value, the kernel fills it in, and ends the name with a zero.
+    unsafe {
+        let mut system: libc::utsname = std::mem::zeroed();
+        checked(libc::uname(&raw mut system).into())?;
+        let name = system.nodename.as_ptr();
+        checked(libc::sethostname(name, libc::strlen(name)).into())
+    }
 }
