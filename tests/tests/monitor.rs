@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use microagent_tests::World;
 
-/// The outcome of a run where QEMU is this shell script, or not there at all.
+/// The outcome of a run where QEMU is this shell script, or not there at all. Confined as QEMU is, it can start no program.
 fn error_with_qemu(script: Option<&str>) -> String {
     let world = World::shared().cold();
     let programs = tempfile::tempdir().unwrap();
@@ -34,12 +34,12 @@ fn a_qemu_that_ends_at_once_gives_its_last_words() {
 
 #[test]
 fn a_qemu_that_hangs_is_given_up() {
-    let error = error_with_qemu(Some("echo 'thinking' >&2; exec /bin/sleep 1000"));
+    let error = error_with_qemu(Some("echo 'thinking' >&2; read never <&4"));
     assert!(error.contains("did not answer within 20 s; it said: thinking"), "{error}");
 }
 
 #[test]
 fn a_qemu_that_answers_nonsense_is_told() {
-    let error = error_with_qemu(Some("echo '{\"unexpected\":1}' >&3; exec /bin/sleep 1000"));
+    let error = error_with_qemu(Some("echo '{\"unexpected\":1}' >&3; read never <&4"));
     assert!(error.contains("failed to talk to `qemu-system-x86_64`"), "{error}");
 }

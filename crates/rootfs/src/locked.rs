@@ -229,10 +229,12 @@ fn hear(
     let mut lines = BufReader::new(control);
     loop {
         let mut line = Vec::new();
-        (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Ok(None);
-        }
+        match (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => return Ok(None),
+            // It went away before it read all that it was told.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            outcome => outcome?,
+        };
         match serde_json::from_slice(&line)? {
             Answer::Progress(bytes) => progress(bytes),
             Answer::Done(converted) => return Ok(Some(Ok(converted))),

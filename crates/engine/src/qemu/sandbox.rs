@@ -4,7 +4,7 @@
 //! libraries and firmware, the kernel and initramfs of a machine that boots, KVM's device, and the file of the guest's
 //! memory, which it opens anew from its descriptor. No socket is among it: all that it speaks over is connected already.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use confine::{Files, Filter, Launch, Limits};
@@ -100,6 +100,9 @@ pub fn add_files(files: &mut Files) {
 
 fn add_files_of(program: &Path, accelerator: Accelerator, files: &mut Files) {
     files.run(program);
+    if let Some(interpreter) = interpreter(program) {
+        files.run(interpreter);
+    }
     for linker in LINKERS {
         files.run(linker);
     }
@@ -113,6 +116,15 @@ fn add_files_of(program: &Path, accelerator: Accelerator, files: &mut Files) {
     if accelerator == Accelerator::Kvm {
         files.device("/dev/kvm");
     }
+}
+
+/// What executes the program where it is a script.
+fn interpreter(program: &Path) -> Option<PathBuf> {
+    let mut start = [0; 256];
+    let length = std::fs::File::open(program).and_then(|mut file| file.read(&mut start)).ok()?;
+    let line = start[..length].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let word = std::str::from_utf8(line).ok()?.split_whitespace().next()?;
+    Some(word.into())
 }
 
 /// Room for the machine, and bounds for what is none.
