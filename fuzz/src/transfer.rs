@@ -20,7 +20,8 @@ pub fn receive_tree(bytes: &[u8]) {
     let policy = Policy { owners: Owners::Own, privileged: false };
     for (path, merge) in [(inside.join("new"), false), (inside.clone(), true)] {
         let name = Some(b"name".to_vec());
-        let outcome = unpack(bytes, &Destination { path: path.clone(), name, merge }, policy, &mut |_| ());
+        let outcome =
+            unpack(bytes, None, &Destination { path: path.clone(), name, merge }, policy, &mut |_| ());
         assert!(merge || outcome.is_ok() || !path.exists(), "half a tree is there");
     }
     assert_eq!(names(directory.path()), ["inside", "outside"]);

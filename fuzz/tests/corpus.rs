@@ -1,14 +1,56 @@
-//! Every input in the corpus is survived.
+//! Every input in the corpus is survived, and so are some hundred variations of each, the same ones in each call of the
+//! test; `MICROAGENT_VARIATIONS` asks for more.
 
 use std::path::Path;
+
+/// How many variations of each input are tried.
+const VARIATIONS: u64 = 100;
 
 fn replay(target: &str, run: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let inputs: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(!inputs.is_empty());
+    let wanted = std::env::var("MICROAGENT_VARIATIONS").ok();
+    let variations = wanted.map_or(VARIATIONS, |wanted| wanted.parse().expect("it is a number"));
     for input in inputs {
-        run(&std::fs::read(input).unwrap());
+        let bytes = std::fs::read(&input).unwrap();
+        run(&bytes);
+        for number in 0..variations {
+            let varied = varied(&bytes, number);
+            let outcome = std::panic::catch_unwind(|| run(&varied));
+            assert!(outcome.is_ok(), "{}, variation {number}: {varied:02x?}", input.display());
+        }
     }
+}
+
+/// `bytes` with a few places changed, doubled, left out or cut off, as `number` says.
+fn varied(bytes: &[u8], number: u64) -> Vec<u8> {
+    let mut varied = bytes.to_vec();
+    let mut state = number;
+    let mut below = |bound: usize| {
+        // Splitmix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) as usize % bound.max(1)
+    };
+    for _ in 0..=below(4) {
+        let at = below(varied.len());
+        let length = below(16).min(varied.len() - at);
+        match below(8) {
+            0 => varied.truncate(at),
+            1 => drop(varied.drain(at..at + length)),
+            2 => {
+                let piece = varied[at..at + length].to_vec();
+                let to = below(varied.len());
+                varied.splice(to..to, piece);
+            }
+            3 => varied[at..at + length].fill([0, 0xff, b'0', b'7', b'/', b'"'][below(6)]),
+            _ if length > 0 => varied[at] = [below(256) as u8, varied[at] ^ (1 << below(8)), b'9'][below(3)],
+            _ => {}
+        }
+    }
+    varied
 }
 
 #[test]
