@@ -277,7 +277,7 @@ fn garbage_in_the_registers_and_rings_of_devices_reaches_nobody_else() {
             call(&world, &["kill", "abuser"]).success();
             let said = running.wait();
             let said = String::from_utf8_lossy(&said.stdout).into_owned();
-            assert!(said.starts_with("5 devices\n"), "{mode}: {said}");
+            assert!(said.starts_with("6 devices\n"), "{mode}: {said}");
             let driven = said.contains("resource4");
             assert_eq!(driven, mode != "0 300 0 0", "the registers are written to: {said}");
         }

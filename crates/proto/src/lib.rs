@@ -30,7 +30,7 @@ pub use message::{
 };
 
 /// The version that this release speaks; both sides must speak the same.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The name of the virtio-serial port that carries the protocol.
 pub const PORT_NAME: &str = "org.microagent.agent";

@@ -182,6 +182,8 @@ pub struct Usage {
     pub network_received: u64,
     /// What went out through them.
     pub network_sent: u64,
+    /// The time of the clock that only runs forward, in microseconds; `CLOCK_MONOTONIC` of `clock_gettime(2)`.
+    pub clock: u64,
 }
 
 /// The result of a request about the machine: success, or the step that failed and why.

@@ -395,6 +395,11 @@ impl Booted {
         self.guest.attached.iter().any(Slotted::is_written)
     }
 
+    /// Whether it has disks that others may wait for.
+    pub(crate) fn holds_disks(&self) -> bool {
+        !self.guest.attached.is_empty()
+    }
+
     /// Has the guest configure its network, if it has one.
     pub(crate) fn connect(&self) -> Option<impl Future<Output = Result<(), AgentError>> + use<>> {
         in_guest(self.guest.network).map(|network| self.agent.request(&ToGuest::Connect(network)))

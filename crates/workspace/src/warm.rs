@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{Durability, SaveError};
 use home::{Home, LockError};
@@ -19,15 +19,18 @@ use crate::machine::Machine;
 use crate::name::random_bytes;
 use crate::plan::{self, PLACEHOLDER, Plan};
 use crate::root::{RootError, chain_id, root_file_system};
-use crate::{BootError, MachineSettings, Network};
+use crate::{BootError, MachineSettings};
 use volume::{DiskError, fill_blank};
 
 /// How long one process that only warms the machine up may take.
 const WARM_UP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long a guest may take to see that its network is up: the kernel tells of links once a second. Copies of
-/// one that was saved before would not see it at first either.
+/// one that was saved before would not see it at first either. It is long enough to hold its clock against ours, too.
 const SETTLING: Duration = Duration::from_millis(1200);
+
+/// How much faster or slower than ours a guest's clock may run, as a part of the time.
+const DRIFT: f64 = 0.05;
 
 /// A template to make.
 #[derive(Debug)]
@@ -67,6 +70,15 @@ pub enum WarmError {
     /// The machine did not come up.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The guest measured its clock's rate wrongly while it booted, as may happen where the host is very busy. Its copies
+    /// would live by it.
+    #[error("the guest's clock runs {guest:.1?} in {host:.1?}, so it is not saved")]
+    Clock {
+        /// What passed in the guest.
+        guest: Duration,
+        /// What passed meanwhile.
+        host: Duration,
+    },
     /// The machine was not saved.
     #[error(transparent)]
     Save(#[from] SaveError),
@@ -148,9 +160,7 @@ async fn save(
     name: &str,
     budget: Budget,
 ) -> Result<(), WarmError> {
-    if booted.guest.network == Network::User {
-        tokio::time::sleep(SETTLING).await;
-    }
+    settle(&booted.agent).await?;
     let Booted { machine, agent, cable, .. } = booted;
     agent.leave();
     let Machine::Own(machine) = machine else { unreachable!("a machine that was booted is our own") };
@@ -160,6 +170,24 @@ async fn save(
     making.finish(name, budget)?;
     Templates::open(home).trim(budget)?;
     Ok(())
+}
+
+/// Waits until the guest has settled, and holds its clock against ours meanwhile.
+async fn settle(agent: &Agent) -> Result<(), WarmError> {
+    let around = Instant::now();
+    let before = agent.measure().await.map_err(BootError::Setup)?;
+    let within = Instant::now();
+    tokio::time::sleep(SETTLING).await;
+    let within = within.elapsed();
+    let after = agent.measure().await.map_err(BootError::Setup)?;
+    let around = around.elapsed();
+    let guest = Duration::from_micros(after.clock.saturating_sub(before.clock));
+    if is_right(guest, within, around) { Ok(()) } else { Err(WarmError::Clock { guest, host: within }) }
+}
+
+/// Whether a clock is right that was read before and after `within`, both times in the bounds of `around`.
+fn is_right(guest: Duration, within: Duration, around: Duration) -> bool {
+    guest >= within.mul_f64(1.0 - DRIFT) && guest <= around.mul_f64(1.0 + DRIFT)
 }
 
 /// Runs what most commands touch: the loader and the library of whatever shell there is. An image that has
@@ -189,4 +217,17 @@ async fn run_once(agent: &Agent, argv: &[&str]) {
 async fn over(process: &mut Process) {
     // The last event closes the stream.
     while process.events.recv().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_held_against_what_may_have_passed() {
+        let milliseconds = Duration::from_millis;
+        let right = |guest| is_right(milliseconds(guest), milliseconds(1200), milliseconds(1500));
+        assert!(right(1200) && right(1150) && right(1500) && right(1570));
+        assert!(!right(1100) && !right(1600) && !right(18_000) && !right(80));
+    }
 }

@@ -89,7 +89,12 @@ impl Running {
     pub(super) async fn end(self, request: &RunRequest, finished: &Finished) -> Result<(), RunError> {
         tracing::debug!("ending the machine");
         if matches!(request.afterwards, Afterwards::Remove) && !self.booted.writes_elsewhere() {
-            self.booted.machine.kill_soon();
+            // What it holds is free for the next when this returns.
+            if self.booted.holds_disks() {
+                self.booted.machine.kill().await;
+            } else {
+                self.booted.machine.kill_soon();
+            }
             return Ok(());
         }
         let outcome = self.shut_down(request, finished).await;
