@@ -31,7 +31,7 @@ pub(crate) fn measure() -> Usage {
 /// The time of the clock that only runs forward, in microseconds.
 fn clock() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let microseconds = now.tv_sec * 1_000_000 + i64::from(now.tv_nsec) / 1000;
+    let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
     u64::try_from(microseconds).unwrap_or(0)
 }
 
