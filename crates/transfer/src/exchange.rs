@@ -13,8 +13,10 @@
 //! bounded before it is read, and it is read once.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,7 +46,7 @@ pub enum PageCache {
 /// The part of a disk that belongs to one copy.
 #[derive(Debug)]
 pub struct Region {
-    disk: OwnedFd,
+    disk: File,
     start: u64,
     cache: PageCache,
 }
@@ -52,7 +54,7 @@ pub struct Region {
 impl Region {
     /// The region of this number.
     pub fn new(disk: OwnedFd, number: u32, cache: PageCache) -> Self {
-        Self { disk, start: u64::from(number) * REGION, cache }
+        Self { disk: File::from(disk), start: u64::from(number) * REGION, cache }
     }
 
     fn offset(&self, block: u32) -> u64 {
@@ -105,11 +107,11 @@ impl Sending {
             PageCache::Bypassed => bytes.len() / ALIGNMENT * ALIGNMENT,
         };
         let (whole, rest) = bytes.split_at(whole);
-        write_all_at(&self.region.disk, whole, offset)?;
+        self.region.disk.write_all_at(whole, offset)?;
         if !rest.is_empty() {
             self.rest.fill(0);
             self.rest[..rest.len()].copy_from_slice(rest);
-            write_all_at(&self.region.disk, &self.rest, offset + whole.len() as u64)?;
+            self.region.disk.write_all_at(&self.rest, offset + whole.len() as u64)?;
         }
         self.next = (block + 1) % BLOCKS;
         self.in_use += 1;
@@ -146,7 +148,7 @@ impl Receiving {
     /// Reads the first `length` bytes of a block, both of which are within their bounds.
     pub(crate) fn get(&mut self, block: u32, length: usize) -> io::Result<()> {
         let whole = length.next_multiple_of(ALIGNMENT);
-        read_exact_at(&self.region.disk, &mut self.block[..whole], self.region.offset(block))?;
+        self.region.disk.read_exact_at(&mut self.block[..whole], self.region.offset(block))?;
         self.length = length;
         // A sender that has no more to send does not wait for it, and may have gone.
         let _ = self.free.write_all(b".").and_then(|()| self.free.flush());
@@ -163,34 +165,4 @@ impl fmt::Debug for Receiving {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Receiving").field("region", &self.region).finish_non_exhaustive()
     }
-}
-
-fn write_all_at(disk: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(disk, bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(length) => {
-                bytes = &bytes[length..];
-                offset += length as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-fn read_exact_at(disk: &OwnedFd, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !buffer.is_empty() {
-        match rustix::io::pread(disk, &mut *buffer, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(length) => {
-                buffer = &mut buffer[length..];
-                offset += length as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -88,12 +88,17 @@ fn mount_damaged(disk: &str) -> Result<(), String> {
 pub(crate) fn find_disk(serial: &str) -> Result<String, String> {
     let disks = std::fs::read_dir("/sys/block").map_err(failed("list disks"))?;
     for disk in disks.flatten() {
-        let found = std::fs::read_to_string(disk.path().join("serial"));
-        if found.is_ok_and(|found| found.trim_end_matches(['\n', '\0']) == serial) {
+        if serial_of(&disk.path()) == serial {
             return Ok(format!("/dev/{}", disk.file_name().to_string_lossy()));
         }
     }
     Err(format!("the machine has no disk `{serial}`"))
+}
+
+/// The serial number of the disk with this directory below /sys/block; empty if it has none.
+pub(crate) fn serial_of(disk: &Path) -> String {
+    let serial = std::fs::read_to_string(disk.join("serial")).unwrap_or_default();
+    serial.trim_end_matches(['\n', '\0']).to_owned()
 }
 
 /// Changes to what is in `lower` go below `place`.

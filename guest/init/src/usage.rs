@@ -2,6 +2,8 @@
 
 use proto::Usage;
 
+use crate::root::serial_of;
+
 /// The unit of a disk's counters, in bytes; the kernel's Documentation/block/stat.rst.
 const SECTOR: u64 = 512;
 
@@ -42,13 +44,8 @@ fn text(path: &str) -> String {
 /// What the kernel counts of each disk that keeps something. What host and guest exchange is no disk's.
 fn counters_of_disks() -> Vec<String> {
     let Ok(disks) = std::fs::read_dir("/sys/block") else { return Vec::new() };
-    let of =
-        |disk: std::fs::DirEntry, name| std::fs::read_to_string(disk.path().join(name)).unwrap_or_default();
-    let kept = disks.flatten().filter(|disk| {
-        let serial = std::fs::read_to_string(disk.path().join("serial")).unwrap_or_default();
-        serial.trim_end_matches(['\n', '\0']) != proto::EXCHANGE_DISK
-    });
-    kept.map(|disk| of(disk, "stat")).collect()
+    let kept = disks.flatten().map(|disk| disk.path()).filter(|disk| serial_of(disk) != proto::EXCHANGE_DISK);
+    kept.map(|disk| std::fs::read_to_string(disk.join("stat")).unwrap_or_default()).collect()
 }
 
 fn total(texts: &[String], read: impl Fn(&str) -> (u64, u64)) -> (u64, u64) {
