@@ -38,14 +38,9 @@ pub struct NetworkLogReader {
 
 impl NetworkLogReader {
     fn next_entry(&mut self) -> io::Result<Option<NetworkLogEntry>> {
-        while let Some(line) = self.cursor.next_line()? {
-            let entry = serde_json::from_slice::<NetworkLogEntry>(line).ok();
-            let entry = entry.filter(|entry| self.filter.takes(entry));
-            if entry.is_some() {
-                return Ok(entry);
-            }
-        }
-        Ok(None)
+        self.cursor.next_read(|line| {
+            serde_json::from_slice::<NetworkLogEntry>(line).ok().filter(|entry| self.filter.takes(entry))
+        })
     }
 }
 

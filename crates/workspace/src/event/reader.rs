@@ -58,14 +58,9 @@ impl EventReader {
     }
 
     fn next_event(&mut self) -> io::Result<Option<Event>> {
-        while let Some(line) = self.cursor.next_line()? {
-            let event = serde_json::from_slice::<Event>(line).ok();
-            let event = event.filter(|event| self.filter.takes(event));
-            if event.is_some() {
-                return Ok(event);
-            }
-        }
-        Ok(None)
+        self.cursor.next_read(|line| {
+            serde_json::from_slice::<Event>(line).ok().filter(|event| self.filter.takes(event))
+        })
     }
 }
 

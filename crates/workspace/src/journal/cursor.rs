@@ -51,6 +51,17 @@ impl Cursor {
         Ok(line.map(|line| &self.buffer[line]))
     }
 
+    /// What `read` makes of the first line that it makes something of; `None` if there is none now.
+    pub(crate) fn next_read<T>(&mut self, mut read: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+        while let Some(line) = self.next_line()? {
+            let made = read(line);
+            if made.is_some() {
+                return Ok(made);
+            }
+        }
+        Ok(None)
+    }
+
     fn find_line(&mut self) -> io::Result<Option<Range<usize>>> {
         loop {
             if let Some(line) = self.line_in_buffer() {

@@ -70,13 +70,7 @@ impl LogReader {
     /// The next item, if one is there.
     fn next_item(&mut self) -> io::Result<Option<LogItem>> {
         let Some(cursor) = &mut self.cursor else { return Ok(None) };
-        while let Some(line) = cursor.next_line()? {
-            let item = decode(line).filter(|item| self.filter.wants(item));
-            if item.is_some() {
-                return Ok(item);
-            }
-        }
-        Ok(None)
+        cursor.next_read(|line| decode(line).filter(|item| self.filter.wants(item)))
     }
 }
 
