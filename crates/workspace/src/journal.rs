@@ -63,6 +63,13 @@ impl Directory {
         Ok(numbers)
     }
 
+    /// Where the next line will be added; the start if nothing was.
+    fn end(&self) -> io::Result<Position> {
+        let Some(segment) = self.segments()?.pop() else { return Ok(Position::START) };
+        let length = self.open_segment(segment)?.map_or(Ok(0), |file| file.metadata().map(|it| it.len()))?;
+        Ok(Position { segment, offset: length })
+    }
+
     /// Hands the complete lines to `visit` with where they start, the newest first, until it breaks.
     pub(crate) fn lines_backwards(
         &self,

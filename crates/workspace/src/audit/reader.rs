@@ -55,8 +55,12 @@ impl Iterator for NetworkLogReader {
 impl Workspace {
     /// What was decided about its connections.
     pub fn network_log(&self, filter: NetworkLogFilter) -> io::Result<NetworkLogReader> {
+        Ok(NetworkLogReader { cursor: self.decisions()?.until_now()?, filter })
+    }
+
+    fn decisions(&self) -> io::Result<Cursor> {
         let directory = Directory::make(&self.directory().join(DIRECTORY))?;
-        Ok(NetworkLogReader { cursor: Cursor::at(directory, Position::START), filter })
+        Ok(Cursor::at(directory, Position::START))
     }
 
     /// The same, and then what is decided until its machine is gone, whatever it is called meanwhile.
@@ -64,7 +68,7 @@ impl Workspace {
         let held = File::open(self.directory())?;
         let workspace = self.clone().through(&held);
         let watch = Watch::new(&Directory::make(&workspace.directory().join(DIRECTORY))?);
-        let reader = workspace.network_log(filter)?;
+        let reader = NetworkLogReader { cursor: workspace.decisions()?, filter };
         Ok(FollowNetworkLog { reader, watch, workspace, _held: held, ended: false })
     }
 }

@@ -47,14 +47,14 @@ pub struct EventReader {
 impl EventReader {
     /// The events in `home` that `filter` takes.
     pub fn new(home: &Home, filter: EventFilter) -> io::Result<Self> {
-        let directory = Directory::make(&home.events())?;
-        Ok(Self { cursor: Cursor::at(directory, Position::START), filter })
+        Ok(Self { cursor: all(home)?.until_now()?, filter })
     }
 
     /// The same, and then those that happen until the filter takes no more.
     pub fn follow(home: &Home, filter: EventFilter) -> io::Result<FollowEvents> {
         let watch = Watch::new(&Directory::make(&home.events())?);
-        Ok(FollowEvents { reader: Self::new(home, filter)?, watch, ended: false })
+        let reader = Self { cursor: all(home)?, filter };
+        Ok(FollowEvents { reader, watch, ended: false })
     }
 
     fn next_event(&mut self) -> io::Result<Option<Event>> {
@@ -62,6 +62,10 @@ impl EventReader {
             serde_json::from_slice::<Event>(line).ok().filter(|event| self.filter.takes(event))
         })
     }
+}
+
+fn all(home: &Home) -> io::Result<Cursor> {
+    Ok(Cursor::at(Directory::make(&home.events())?, Position::START))
 }
 
 impl Iterator for EventReader {

@@ -20,6 +20,9 @@ pub(crate) struct Position {
 impl Position {
     /// Before everything.
     pub(crate) const START: Self = Self { segment: 0, offset: 0 };
+
+    /// Behind everything that will ever be there.
+    const NEVER: Self = Self { segment: u64::MAX, offset: u64::MAX };
 }
 
 /// A place in a journal, from which lines are read.
@@ -37,12 +40,20 @@ pub(crate) struct Cursor {
     skipping: bool,
     /// Whether nothing more will be added to the segment.
     complete: bool,
+    /// Lines that start here or later are not read.
+    end: Position,
 }
 
 impl Cursor {
     pub(crate) fn at(directory: Directory, position: Position) -> Self {
-        let buffer = Vec::new();
-        Self { directory, position, file: None, buffer, used: 0, skipping: false, complete: false }
+        let (buffer, end) = (Vec::new(), Position::NEVER);
+        Self { directory, position, file: None, buffer, used: 0, skipping: false, complete: false, end }
+    }
+
+    /// The same, but for what is added from now on: an appender that is faster than its reader does not keep it
+    /// forever.
+    pub(crate) fn until_now(self) -> io::Result<Self> {
+        Ok(Self { end: self.directory.end()?, ..self })
     }
 
     /// The next complete line, without its newline; `None` if there is none now.
@@ -64,6 +75,9 @@ impl Cursor {
 
     fn find_line(&mut self) -> io::Result<Option<Range<usize>>> {
         loop {
+            if self.position_of_next() >= self.end {
+                return Ok(None);
+            }
             if let Some(line) = self.line_in_buffer() {
                 return Ok(Some(line));
             }
@@ -98,6 +112,11 @@ impl Cursor {
                 return Some(start..start + length);
             }
         }
+    }
+
+    /// Where what is handed out next starts, at the earliest.
+    fn position_of_next(&self) -> Position {
+        Position { offset: self.position.offset + self.used as u64, ..self.position }
     }
 
     /// Reads on in the segment. Whether there was more.

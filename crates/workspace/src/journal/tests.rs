@@ -167,6 +167,30 @@ fn lines_are_visited_backwards_until_the_visitor_has_enough() {
 }
 
 #[test]
+fn a_reader_of_what_is_there_now_ends_though_it_is_added_to() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut appender = appender(parent.path());
+    let now = || cursor(parent.path()).until_now().unwrap();
+    let mut of_nothing = now();
+    append(&mut appender, 0..10);
+    let (mut at_once, mut late, mut too_late) = (now(), now(), now());
+    let mut seen = Vec::new();
+    let mut next = 10;
+    while let Some(line) = at_once.next_line().unwrap() {
+        seen.push(String::from_utf8(line.to_vec()).unwrap());
+        append(&mut appender, next..next + 1);
+        next += 1;
+    }
+    assert_eq!(seen, numbers(0..10));
+    append(&mut appender, next..22);
+    assert_eq!(rest(&mut late), numbers(0..10));
+    assert_eq!(rest(&mut of_nothing), numbers(0..0));
+    // All of it was driven out.
+    append(&mut appender, 22..100);
+    assert_eq!(rest(&mut too_late), numbers(0..0));
+}
+
+#[test]
 fn a_directory_that_is_renamed_stays_the_journals() {
     let parent = tempfile::tempdir().unwrap();
     let (old, new) = (parent.path().join("old"), parent.path().join("new"));

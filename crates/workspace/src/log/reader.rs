@@ -43,7 +43,10 @@ impl LogReader {
     /// Opens the log in `directory`, which may be missing.
     pub fn open(directory: &Path, filter: LogFilter) -> io::Result<Self> {
         match Directory::open(directory) {
-            Ok(directory) => Self::new(directory, filter),
+            Ok(directory) => {
+                let cursor = filter.start(directory)?.until_now()?;
+                Ok(Self { cursor: Some(cursor), filter })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { cursor: None, filter }),
             Err(error) => Err(error),
         }
@@ -58,13 +61,8 @@ impl LogReader {
     ) -> io::Result<FollowLog<F>> {
         let directory = Directory::make(directory)?;
         let watch = Watch::new(&directory);
-        let reader = Self::new(directory, filter)?;
+        let reader = Self { cursor: Some(filter.start(directory)?), filter };
         Ok(FollowLog { reader, watch, is_alive, look: Some(Duration::ZERO) })
-    }
-
-    fn new(directory: Directory, filter: LogFilter) -> io::Result<Self> {
-        let position = filter.position(&directory)?;
-        Ok(Self { cursor: Some(Cursor::at(directory, position)), filter })
     }
 
     /// The next item, if one is there.
@@ -83,6 +81,12 @@ impl Iterator for LogReader {
 }
 
 impl LogFilter {
+    /// A cursor where the first of the last lines starts.
+    fn start(&self, directory: Directory) -> io::Result<Cursor> {
+        let position = self.position(&directory)?;
+        Ok(Cursor::at(directory, position))
+    }
+
     /// Where the first of the last lines starts.
     fn position(&self, directory: &Directory) -> io::Result<Position> {
         let Some(mut left) = self.tail else { return Ok(Position::START) };
