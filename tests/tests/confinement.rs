@@ -98,7 +98,7 @@ fn is_confined(machine: u64) {
     assert_eq!(field("NoNewPrivs:"), ["1"]);
     assert_eq!(field("CapEff:"), ["0000000000000000"]);
     assert_eq!(field("CapPrm:"), ["0000000000000000"]);
-    assert_eq!(field("Seccomp_filters:"), ["2"], "ours and QEMU's own");
+    assert_eq!(field("Seccomp_filters:"), ["3"], "two of ours and QEMU's own");
     assert_eq!(field("NSpid:")[1..], ["1"], "the first of its namespace");
     assert_eq!(told(machine, "environ"), "");
     assert_eq!(told(machine, "net/dev").lines().count(), 3, "two lines of heading, and `lo`");
@@ -107,6 +107,22 @@ fn is_confined(machine: u64) {
         assert_ne!(namespace(&machine.to_string(), kind), namespace("self", kind), "{kind}");
     }
     no_dumps(machine);
+    reads_its_template_only(machine);
+}
+
+/// What it has open of the template that it was restored from.
+fn reads_its_template_only(machine: u64) {
+    let open = std::fs::read_dir(format!("/proc/{machine}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let of_template: Vec<_> = open
+        .filter(|path| std::fs::read_link(path).is_ok_and(|to| to.ends_with("memory") && to.is_absolute()))
+        .map(|path| path.file_name().unwrap().to_owned().into_string().unwrap())
+        .collect();
+    assert_eq!(of_template.len(), 2, "what it was given, and what it opened");
+    for descriptor in of_template {
+        let about = told(machine, &format!("fdinfo/{descriptor}"));
+        let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert_eq!(i32::from_str_radix(flags, 8).unwrap() & 0o3, 0, "open for reading: {about}");
+    }
 }
 
 fn is_hardened(supervisor: u64) {
@@ -167,7 +183,7 @@ fn everything_is_refused_from_inside_and_nothing_outside() {
     let inside = Trial::of(attempts(&world, &secrets));
     assert_eq!(inside.held["missing"], serde_json::json!([]), "this host lacks a part");
     assert_eq!(inside.succeeded(), [""; 0]);
-    assert!(inside.attempts.len() >= 49 + secrets.len(), "{}", inside.attempts.len());
+    assert!(inside.attempts.len() >= 54 + secrets.len(), "{}", inside.attempts.len());
 
     let outside = Trial::of(attempts(&world, &secrets).args(["--unconfined"]));
     assert_eq!(outside.attempts.len(), inside.attempts.len());
@@ -233,6 +249,7 @@ fn a_host_that_lacks_a_part_is_told_and_confines_with_the_others() {
     for (lacking, part, still) in [
         ("landlock", "landlock", "connect to a TCP service"),
         ("namespaces", "namespaces", "read a file of the user"),
+        ("read-only", "read_only", "read a file of the user"),
     ] {
         let trial = Trial::of(lesser_host(attempts(&world, &[]), lacking));
         let missing = trial.held["missing"].as_array().unwrap();
@@ -243,7 +260,7 @@ fn a_host_that_lacks_a_part_is_told_and_confines_with_the_others() {
         let doctor = lesser_host(world.microagent(["doctor"]), lacking).outcome().success();
         let line = doctor.lines().find(|line| line.contains("confinement")).unwrap();
         assert!(
-            line.starts_with('⚠') && line.to_lowercase().contains(&format!("has not {part} (")),
+            line.starts_with('⚠') && line.to_lowercase().contains(&format!("has not {lacking}")),
             "{line}"
         );
 
@@ -260,9 +277,12 @@ fn what_is_required_is_there_or_nothing_boots() {
         world.run(words.iter().copied().chain(["busybox", "echo", "here"]))
     };
     assert_eq!(run(true).outcome().success(), "here\n");
-    for (lacking, part) in
-        [("landlock", "Landlock"), ("namespaces", "namespaces"), ("landlock,namespaces", "Landlock")]
-    {
+    for (lacking, part) in [
+        ("landlock", "Landlock"),
+        ("namespaces", "namespaces"),
+        ("landlock,namespaces", "Landlock"),
+        ("read-only", "read-only templates"),
+    ] {
         let error = lesser_host(run(true), lacking).outcome().error(125);
         assert!(error.contains(part) && error.contains("microagent doctor"), "{error}");
         let by_environment = run(false).env("MICROAGENT_REQUIRE_CONFINEMENT", "1");
@@ -274,7 +294,7 @@ fn what_is_required_is_there_or_nothing_boots() {
 
 #[test]
 fn a_workspace_keeps_what_it_requires_and_status_tells_what_it_got() {
-    let world = World::own();
+    let world = World::own().warm_machine();
     world
         .microagent([
             "create",

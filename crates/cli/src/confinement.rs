@@ -60,7 +60,7 @@ pub(crate) struct Confinement {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Lacking {
-    /// `landlock`, `namespaces` or `filter`.
+    /// `landlock`, `namespaces`, `filter` or `read_only`.
     #[cfg_attr(test, schemars(with = "String"))]
     part: Part,
     reason: String,
@@ -78,7 +78,7 @@ impl Confinement {
     pub(crate) fn words(&self) -> String {
         let landlock = self.landlock.map(|version| format!("Landlock {version}"));
         let has = |part: Part| self.missing.iter().all(|lacking| lacking.part != part);
-        let others = [Part::Namespaces, Part::Filter].into_iter().filter(|part| has(*part));
+        let others = [Part::Namespaces, Part::Filter, Part::ReadOnly].into_iter().filter(|part| has(*part));
         let parts: Vec<_> = landlock.into_iter().chain(others.map(|part| part.to_string())).collect();
         let lacking = self.missing.iter().map(|lacking| format!("{} ({})", lacking.part, lacking.reason));
         match lacking.collect::<Vec<_>>().join(", ") {
@@ -112,9 +112,10 @@ pub(crate) fn try_confined(paths: Vec<PathBuf>, left_out: Vec<Part>) -> Result<T
     let places = Places::make(directory.path(), paths).map_err(LaunchError::Spawn)?;
     let program = std::env::current_exe().map_err(LaunchError::Spawn)?;
     let arguments = words(places.targets());
+    let memory = File::open(&places.targets().memory).map_err(LaunchError::Spawn)?;
     let runtime = runtime().map_err(|_| LaunchError::Spawn(std::io::ErrorKind::Other.into()))?;
     let (held, said) =
-        runtime.block_on(engine::try_confinement(Accelerator::Tcg, program, arguments, left_out))?;
+        runtime.block_on(engine::try_confinement(Accelerator::Tcg, program, arguments, memory, left_out))?;
     Ok(Trial { held: Some(held), attempts: confine::attempts_told(&said) })
 }
 
@@ -165,6 +166,7 @@ fn standing(number: i32) -> std::os::fd::BorrowedFd<'static> {
 }
 
 fn part(text: &str) -> Result<Part, String> {
-    let parts = Part::ALL.into_iter().find(|part| format!("{part:?}").eq_ignore_ascii_case(text));
-    parts.ok_or_else(|| "choose one of `landlock`, `namespaces` and `filter`".to_owned())
+    let known = ["landlock", "namespaces", "filter", "read_only"];
+    let named = Part::ALL.into_iter().zip(known).find(|(_, name)| *name == text);
+    named.map(|(part, _)| part).ok_or_else(|| format!("choose one of {}", known.join(", ")))
 }

@@ -25,6 +25,8 @@ enum Use {
     Read,
     Run,
     Write,
+    /// To read, where opening for writing too is made reading; else to write.
+    OnlyRead,
     Change,
     Device,
 }
@@ -65,20 +67,34 @@ impl Files {
         Ok(self)
     }
 
+    /// Lets it open a file anew, as [`Files::write_open`] does, that it opens for reading and writing, but gets for
+    /// reading only: with the flags `O_RDWR` and no others, once, and instead of whatever it names then. The file must be
+    /// open for reading. Where this host lacks [`crate::Part::ReadOnly`] it can be written.
+    pub fn read_open(&mut self, file: &impl AsFd) -> io::Result<&mut Self> {
+        self.open.push((file.as_fd().try_clone_to_owned()?, Use::OnlyRead));
+        Ok(self)
+    }
+
+    /// The file that is to be read only, however it is opened.
+    pub(crate) fn only_read(&self) -> Option<&OwnedFd> {
+        self.open.iter().find(|(_, way)| *way == Use::OnlyRead).map(|(file, _)| file)
+    }
+
     fn add(&mut self, path: impl Into<PathBuf>, way: Use) -> &mut Self {
         self.paths.push((path.into(), way));
         self
     }
 
-    /// The rule set, as a descriptor that `landlock_restrict_self(2)` takes.
-    pub(crate) fn rule_set(&self, beside: Beside) -> io::Result<OwnedFd> {
-        let rules = self.try_rule_set(beside).map_err(io::Error::other)?;
+    /// The rule set, as a descriptor that `landlock_restrict_self(2)` takes. Where files are not `guarded`, what is only to
+    /// be read can be written.
+    pub(crate) fn rule_set(&self, beside: Beside, guarded: bool) -> io::Result<OwnedFd> {
+        let rules = self.try_rule_set(beside, guarded).map_err(io::Error::other)?;
         Option::<OwnedFd>::from(rules).ok_or_else(|| {
             io::Error::new(io::ErrorKind::Unsupported, "the kernel has it not, or has it switched off")
         })
     }
 
-    fn try_rule_set(&self, beside: Beside) -> Result<RulesetCreated, landlock::RulesetError> {
+    fn try_rule_set(&self, beside: Beside, guarded: bool) -> Result<RulesetCreated, landlock::RulesetError> {
         // What an older kernel does not know it cannot hold; `landlock_version` tells.
         let mut rules = Ruleset::default()
             .set_compatibility(landlock::CompatLevel::BestEffort)
@@ -95,6 +111,7 @@ impl Files {
         for (file, way) in &self.open {
             // A file that no path leads to, like one in memory, needs no rule and takes none.
             if is_in_file_system(file) {
+                let way = if *way == Use::OnlyRead && !guarded { Use::Write } else { *way };
                 rules = rules.add_rule(PathBeneath::new(file, way.rights(false)))?;
             }
         }
@@ -105,7 +122,7 @@ impl Files {
 impl Use {
     fn rights(self, directory: bool) -> BitFlags<AccessFs> {
         let rights = match self {
-            Self::Read => AccessFs::ReadFile | AccessFs::ReadDir,
+            Self::Read | Self::OnlyRead => AccessFs::ReadFile | AccessFs::ReadDir,
             Self::Run => AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute,
             Self::Write => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate,
             Self::Device => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev,
@@ -154,7 +171,7 @@ mod tests {
         files.read(directory.path()).run("/proc/self/exe").device("/dev/null").change("/no/such/place");
         files.write_open(&tempfile::tempfile().unwrap()).unwrap().write_open(&memory).unwrap();
         // A test of what the rules do needs processes of its own: `attempts` is that.
-        let rules = files.rule_set(Beside::Everything);
+        let rules = files.rule_set(Beside::Everything, true);
         assert_eq!(rules.is_ok(), landlock_version().is_some(), "{rules:?}");
     }
 

@@ -21,14 +21,17 @@
 #![allow(unsafe_code, reason = "handing a filter to the kernel")]
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_long, sock_filter};
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
-/// The low half of the first argument, on a little-endian machine.
+/// The low halves of the first arguments, on a little-endian machine.
 const FIRST_ARGUMENT: u32 = 16;
+const SECOND_ARGUMENT: u32 = 24;
+const THIRD_ARGUMENT: u32 = 32;
 
 /// `AUDIT_ARCH_X86_64` of linux/audit.h: `EM_X86_64`, 64 bits, little-endian.
 const X86_64: u32 = 0xC000_003E;
@@ -236,6 +239,8 @@ enum Verdict {
     Allow,
     Refuse(i32),
     End,
+    /// Whoever listens decides.
+    Ask,
 }
 
 impl Filter {
@@ -274,6 +279,21 @@ impl Filter {
         filter.other_ways();
         if namespaces == Namespaces::Refused {
             filter.clone_if(NEW_NAMESPACES, Verdict::Refuse(libc::EPERM), Verdict::Allow);
+        }
+        filter.end(Verdict::Allow);
+        filter
+    }
+
+    /// One that allows anything, and asks whoever listens about opening a file for reading and writing, with no other flag:
+    /// QEMU opens so the file of a guest's memory, and nothing else. To be installed beside another.
+    pub(crate) fn asking_to_write() -> Self {
+        let mut filter = Self::begin();
+        for (call, flags) in [(libc::SYS_open, SECOND_ARGUMENT), (libc::SYS_openat, THIRD_ARGUMENT)] {
+            filter.compare(call, 4);
+            filter.load(flags);
+            filter.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::O_RDWR.cast_unsigned());
+            filter.end(Verdict::Ask);
+            filter.end(Verdict::Allow);
         }
         filter.end(Verdict::Allow);
         filter
@@ -330,6 +350,7 @@ impl Filter {
             Verdict::Allow => libc::SECCOMP_RET_ALLOW,
             Verdict::Refuse(error) => libc::SECCOMP_RET_ERRNO | error.unsigned_abs(),
             Verdict::End => libc::SECCOMP_RET_KILL_PROCESS,
+            Verdict::Ask => libc::SECCOMP_RET_USER_NOTIF,
         };
         self.push(libc::BPF_RET | libc::BPF_K, 0, 0, value);
     }
@@ -341,12 +362,23 @@ impl Filter {
     /// Puts this thread, and those that it will start, under the filter, for good. `no_new_privs` must be set. Makes one
     /// system call only.
     pub fn install(&self) -> io::Result<()> {
+        self.install_with(0).map(drop)
+    }
+
+    /// The same; returns the descriptor on which the kernel asks, closed on exec. A process can have one only.
+    pub fn install_and_listen(&self) -> io::Result<OwnedFd> {
+        let listener = self.install_with(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+        // SAFETY: the kernel has just opened it for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+    }
+
+    fn install_with(&self, flags: libc::c_ulong) -> io::Result<RawFd> {
         let program =
             libc::sock_fprog { len: self.program.len() as u16, filter: self.program.as_ptr().cast_mut() };
+        let set = libc::SECCOMP_SET_MODE_FILTER;
         // SAFETY: the kernel copies the program, which lives as long as the call.
-        let outcome =
-            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
-        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let outcome = unsafe { libc::syscall(libc::SYS_seccomp, set, flags, &raw const program) };
+        if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(outcome as RawFd) }
     }
 }
 
@@ -354,8 +386,13 @@ impl Filter {
 mod tests {
     use super::*;
 
-    /// What the kernel would do: the instructions that are used here, carried out.
+    /// What the kernel would do.
     fn run(filter: &Filter, architecture: u32, call: c_long, first: u32) -> u32 {
+        run_with(filter, architecture, call, [first, 0, 0])
+    }
+
+    /// The instructions that are used here, carried out.
+    fn run_with(filter: &Filter, architecture: u32, call: c_long, arguments: [u32; 3]) -> u32 {
         let mut at = 0;
         let mut register = 0;
         loop {
@@ -367,7 +404,9 @@ mod tests {
                     register = match k {
                         NUMBER => u32::try_from(call).expect("a number"),
                         ARCHITECTURE => architecture,
-                        FIRST_ARGUMENT => first,
+                        FIRST_ARGUMENT => arguments[0],
+                        SECOND_ARGUMENT => arguments[1],
+                        THIRD_ARGUMENT => arguments[2],
                         other => panic!("nothing is read at {other}"),
                     };
                     continue;
@@ -419,6 +458,23 @@ mod tests {
         assert_eq!(run(&filter, X86_64, libc::SYS_landlock_create_ruleset, 0), EPERM);
         assert_eq!(run(&filter, X86_64, libc::SYS_clone, libc::CLONE_NEWUSER as u32), EPERM);
         assert_eq!(run(&filter, X86_64, libc::SYS_clone, libc::SIGCHLD as u32), ALLOW);
+    }
+
+    #[test]
+    fn whoever_listens_is_asked_about_what_opens_memory_alone() {
+        let filter = Filter::asking_to_write();
+        let ask = |call, arguments: [i32; 3]| {
+            run_with(&filter, X86_64, call, arguments.map(i32::cast_unsigned)) == libc::SECCOMP_RET_USER_NOTIF
+        };
+        let here = libc::AT_FDCWD;
+        assert!(ask(libc::SYS_openat, [here, 1, libc::O_RDWR]));
+        assert!(ask(libc::SYS_open, [1, libc::O_RDWR, 0]));
+        for flags in
+            [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR | libc::O_CLOEXEC, libc::O_RDWR | libc::O_CREAT]
+        {
+            assert!(!ask(libc::SYS_openat, [here, 1, flags]) && !ask(libc::SYS_open, [1, flags, 0]));
+        }
+        assert!(!ask(libc::SYS_read, [libc::O_RDWR; 3]));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Part {
     Namespaces,
     /// A filter of system calls, seccomp(2).
     Filter,
+    /// A listener on a filter, `seccomp_unotify(2)`, which opens a file for reading that a process asks to read and write.
+    ReadOnly,
 }
 
 /// What becomes of a process where this host lacks a part.
@@ -48,7 +50,7 @@ pub struct Held {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Landlock, Self::Namespaces, Self::Filter];
+    pub const ALL: [Self; 4] = [Self::Landlock, Self::Namespaces, Self::Filter, Self::ReadOnly];
 }
 
 impl Held {
@@ -68,6 +70,7 @@ impl fmt::Display for Part {
             Self::Landlock => "Landlock",
             Self::Namespaces => "namespaces",
             Self::Filter => "the system-call filter",
+            Self::ReadOnly => "read-only templates",
         })
     }
 }

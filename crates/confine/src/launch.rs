@@ -6,6 +6,7 @@
 //!    ├──▶ die with the launching thread, a group of its own
 //!    │    descriptors onto their numbers, all others closed on exec
 //!    │    limits, no_new_privs, no capabilities
+//!    │    a listener on opening what is only to be read, sent to the launcher
 //!    │    Landlock, then the filter, which forbids to do any of this again
 //!    │    execve(2), with an empty environment
 //!    │       what fails is written to a pipe, as the step and the error
@@ -25,11 +26,13 @@ pub(crate) use enter::restrict_self;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::ptr;
 
 use crate::files::{Beside, landlock_version};
+use crate::opener::Opener;
 use crate::{Child, Demand, Files, Filter, Held, Limits, Part};
 use enter::{Failed, Step};
 
@@ -93,9 +96,6 @@ impl Launch {
         for part in prepared.launch.left_out.clone() {
             held.miss(part, &io::Error::other("it was left out"));
         }
-        if let Err(source) = &prepared.rules {
-            prepared.give_up(&mut held, Part::Landlock, io::Error::new(source.kind(), source.to_string()))?;
-        }
         // Each part can be given up once.
         for _ in 0..=Part::ALL.len() {
             match prepared.attempt(&held) {
@@ -119,7 +119,6 @@ struct Prepared {
     /// The program's path, and its arguments with its name.
     path: CString,
     arguments: Vec<CString>,
-    rules: io::Result<OwnedFd>,
     null: OwnedFd,
 }
 
@@ -138,9 +137,8 @@ impl Prepared {
             *descriptor = out_of_the_way(descriptor)?;
         }
         launch.descriptors.sort_by_key(|(number, _)| *number);
-        let rules = launch.files.rule_set(Beside::Everything).and_then(|rules| out_of_the_way(&rules));
         let null = out_of_the_way(&File::options().read(true).write(true).open("/dev/null")?.into())?;
-        Ok(Self { launch, path, arguments, rules, null })
+        Ok(Self { launch, path, arguments, null })
     }
 
     fn give_up(&self, held: &mut Held, part: Part, error: io::Error) -> Result<(), LaunchError> {
@@ -159,19 +157,58 @@ impl Prepared {
     fn attempt(&self, held: &Held) -> Result<(Child, File), Failed> {
         let (stderr, stderr_theirs) = pipe().map_err(Failed::process)?;
         let (report, report_theirs) = pipe().map_err(Failed::process)?;
-        let plan = enter::Plan::new(self, held, &stderr_theirs, &report_theirs);
+        let opener = self.opener(held).map_err(Failed::process)?;
+        let rules = self.rules(held)?;
+        let plan = enter::Plan {
+            path: self.path.as_ptr(),
+            arguments: self.arguments.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect(),
+            descriptors: self.descriptors(&stderr_theirs),
+            namespaces: held.has(Part::Namespaces),
+            limits: &self.launch.limits,
+            rules: rules.as_ref().map(AsRawFd::as_raw_fd),
+            opener: opener.as_ref().map(Opener::plan),
+            filter: Some(&self.launch.filter).filter(|_| held.has(Part::Filter)),
+            report: report_theirs.as_raw_fd(),
+        };
         let (pid, handle) = enter::clone(&plan)?;
         let mut child = Child::new(pid, handle);
         drop((stderr_theirs, report_theirs));
         let mut said = Vec::new();
         File::from(report).read_to_end(&mut said).map_err(Failed::process)?;
         match Failed::read(&said) {
-            None => Ok((child, File::from(stderr))),
+            None => {
+                opener.map_or(Ok(()), Opener::serve).map_err(Failed::process)?;
+                Ok((child, File::from(stderr)))
+            }
             Some(failed) => {
                 let _ = child.wait();
                 Err(failed)
             }
         }
+    }
+}
+
+impl Prepared {
+    /// What answers where a file is only to be read.
+    fn opener(&self, held: &Held) -> io::Result<Option<Opener>> {
+        let file = self.launch.files.only_read().filter(|_| held.has(Part::ReadOnly));
+        file.map(Opener::new).transpose()
+    }
+
+    fn rules(&self, held: &Held) -> Result<Option<OwnedFd>, Failed> {
+        if !held.has(Part::Landlock) {
+            return Ok(None);
+        }
+        let rules = self.launch.files.rule_set(Beside::Everything, held.has(Part::ReadOnly));
+        let rules = rules.and_then(|rules| out_of_the_way(&rules));
+        rules.map(Some).map_err(|error| Failed { step: Step::Part(Part::Landlock), error })
+    }
+
+    /// The source and the number of each descriptor.
+    fn descriptors(&self, stderr: &OwnedFd) -> Vec<(RawFd, RawFd)> {
+        let null = self.null.as_raw_fd();
+        let given = self.launch.descriptors.iter().map(|(number, file)| (file.as_raw_fd(), *number));
+        [(null, 0), (null, 1), (stderr.as_raw_fd(), 2)].into_iter().chain(given).collect()
     }
 }
 
@@ -181,7 +218,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, out_of_the_way(&writer)?))
 }
 
-fn out_of_the_way(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn out_of_the_way(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, OUT_OF_THE_WAY)?)
 }
 

@@ -1,13 +1,14 @@
 //! Processes that may do next to nothing.
 //!
 //! What runs a guest, and what reads foreign bytes, is started so that whoever takes it over has gained a process
-//! without files, network, relatives or rights. Three parts of the kernel hold that, each by itself:
+//! without files, network, relatives or rights. Four parts of the kernel hold that, each by itself:
 //!
 //! | part | what it takes away |
 //! |---|---|
 //! | [`Part::Landlock`] | every file but those named; TCP, signals and abstract sockets where the kernel has it |
 //! | [`Part::Namespaces`] | the network, other processes, System V objects, mounts, and the user's identity |
 //! | [`Part::Filter`] | system calls: new sockets, tracing, mounting, new namespaces, and others that nobody here needs |
+//! | [`Part::ReadOnly`] | writing to a file that the program opens to read and write, though it only has to read it |
 //!
 //! Beside them there are limits on resources, `no_new_privs`, an empty environment, no capabilities, and descriptors that
 //! are exactly the listed ones. The kernel ends a confined process when the thread that launched it ends.
@@ -25,6 +26,7 @@ mod filter;
 mod held;
 mod launch;
 mod limits;
+mod opener;
 mod own;
 
 pub use attempts::{Attempt, Places, Targets, attempt, attempts_told};

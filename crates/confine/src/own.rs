@@ -23,5 +23,5 @@ pub fn harden() -> io::Result<()> {
 /// Lets this thread, and those and the processes that it will start, open `files` and nothing else; and send signals
 /// to nobody but them. `no_new_privs` must be set.
 pub fn restrict_files(files: &Files) -> io::Result<()> {
-    restrict_self(files.rule_set(Beside::AllButNetwork)?.as_raw_fd())
+    restrict_self(files.rule_set(Beside::AllButNetwork, false)?.as_raw_fd())
 }

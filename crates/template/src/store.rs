@@ -129,8 +129,7 @@ impl Templates {
             // What lies there without a record would be in the way of the next one.
             return if place.exists() { Err(damaged("record")) } else { Ok(None) };
         };
-        // Whatever opens the memory's file does so for writing too, and maps it privately.
-        let memory = File::options().read(true).write(true).open(place.join("memory"))?;
+        let memory = File::open(place.join("memory"))?;
         let mut state = File::open(place.join("state"))?;
         let disk = File::open(place.join("disk"))?;
         expect_size(&memory, record.memory_size, "memory")?;

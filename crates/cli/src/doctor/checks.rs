@@ -117,8 +117,12 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
     let held = trial.held.clone().unwrap_or_default();
     let landlock = held.landlock.map(|version| format!("Landlock {version}"));
     let has = |part, words: &str| held.has(part).then(|| words.to_owned());
-    let parts =
-        [landlock, has(Part::Namespaces, "namespaces of its own"), has(Part::Filter, "a system-call filter")];
+    let parts = [
+        landlock,
+        has(Part::Namespaces, "namespaces of its own"),
+        has(Part::Filter, "a system-call filter"),
+        has(Part::ReadOnly, "read-only templates"),
+    ];
     let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let parts = if parts.is_empty() { "nothing of ours, only QEMU's own filter".to_owned() } else { parts };
     let open: Vec<_> = trial
@@ -156,6 +160,9 @@ pub(crate) fn part_remedy(part: Part) -> &'static str {
              kernel.apparmor_restrict_unprivileged_userns=0; in a container, allow user namespaces"
         }
         Part::Filter => "use a kernel with seccomp filters: CONFIG_SECCOMP_FILTER=y",
+        Part::ReadOnly => {
+            "use a kernel with seccomp listeners (5.9 or newer), and in a container have its own filter listen to nothing"
+        }
     }
 }
 

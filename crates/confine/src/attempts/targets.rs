@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Targets {
     /// A file of the user's, in a directory of its own.
     pub file: PathBuf,
+    /// A file that a machine is restored from, which it may read.
+    pub memory: PathBuf,
     /// Other files that are not to be read.
     pub others: Vec<PathBuf>,
     /// A TCP service of this host.
@@ -37,6 +39,8 @@ impl Places {
     pub fn make(directory: &Path, others: Vec<PathBuf>) -> io::Result<Self> {
         let file = directory.join("secret");
         std::fs::write(&file, "a secret")?;
+        let memory = directory.join("memory");
+        std::fs::write(&memory, "of many machines")?;
         let socket = directory.join("service");
         let process = rustix::process::getpid().as_raw_nonzero().get();
         let abstract_socket = format!("microagent-trial-{process}-{}", std::process::id());
@@ -44,6 +48,7 @@ impl Places {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let targets = Targets {
             file,
+            memory,
             others,
             tcp: tcp.local_addr()?,
             socket: socket.clone(),

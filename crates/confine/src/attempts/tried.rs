@@ -2,12 +2,13 @@
 #![allow(unsafe_code, reason = "what is tried has no safe interface")]
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::ptr;
@@ -56,10 +57,24 @@ fn files(targets: &Targets) -> Vec<Try> {
         to("open another process's network", of_process("ns/net")),
         to("steer the kernel through /proc/sys", write_setting()),
     ];
+    tried.extend(memory(&targets.memory));
     for other in &targets.others {
         tried.push((format!("read {}", other.display()), open(other)));
     }
     tried
+}
+
+/// What a machine is restored from is mapped by QEMU, and mapped by others.
+fn memory(path: &Path) -> Vec<Try> {
+    let open = |options: &mut OpenOptions| options.open(path).map(drop);
+    vec![
+        // First, since who opens it for QEMU does so once.
+        to("write to a template's memory", open_as_qemu(path).and_then(|file| write_or_map(&file))),
+        to("open it once more to write", open_as_qemu(path).and_then(|file| write_or_map(&file))),
+        to("open it otherwise to write", open(File::options().write(true))),
+        to("open it otherwise to read and write", open(File::options().read(true).write(true))),
+        to("shorten it", truncate(path)),
+    ]
 }
 
 fn network(targets: &Targets) -> Vec<Try> {
@@ -149,6 +164,28 @@ fn truncate(path: &Path) -> io::Result<()> {
     let path = text(path)?;
     // SAFETY: the path is a C string.
     checked(unsafe { libc::truncate(path.as_ptr(), 4) }.into())
+}
+
+/// With the one flag that QEMU opens a guest's memory with.
+fn open_as_qemu(path: &Path) -> io::Result<File> {
+    let path = text(path)?;
+    // SAFETY: the path is a C string, and the descriptor is nobody else's.
+    unsafe {
+        let file = libc::open(path.as_ptr(), libc::O_RDWR);
+        checked(file.into())?;
+        Ok(File::from_raw_fd(file))
+    }
+}
+
+/// In one way or the other.
+fn write_or_map(file: &File) -> io::Result<()> {
+    file.write_at(b"o", 0).map(drop).or_else(|_| {
+        let (length, rights) = (4, libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: the kernel chooses where, and nothing uses it.
+        let mapped =
+            unsafe { libc::mmap(ptr::null_mut(), length, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    })
 }
 
 /// One that is there already counts as made.

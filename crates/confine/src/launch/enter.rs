@@ -7,8 +7,8 @@ use std::ptr;
 
 use rustix::process::Pid;
 
-use super::Prepared;
-use crate::{Filter, Held, Limits, Part};
+use crate::opener::send;
+use crate::{Filter, Limits, Part};
 
 /// All namespaces that a process gets of its own. A cgroup namespace would hide a path and nothing else.
 const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
@@ -50,12 +50,13 @@ impl Failed {
 }
 
 impl Step {
-    const KNOWN: [Self; 5] = [
+    const KNOWN: [Self; 6] = [
         Self::Process,
         Self::Execute,
         Self::Part(Part::Landlock),
         Self::Part(Part::Namespaces),
         Self::Part(Part::Filter),
+        Self::Part(Part::ReadOnly),
     ];
 
     fn number(self) -> u8 {
@@ -69,35 +70,20 @@ impl Step {
 
 /// What the process does, all of it allocated before.
 pub(super) struct Plan<'p> {
-    path: *const libc::c_char,
-    arguments: Vec<*const libc::c_char>,
-    environment: [*const libc::c_char; 1],
-    /// The source and the number of each descriptor.
-    descriptors: Vec<(RawFd, RawFd)>,
-    namespaces: bool,
-    limits: &'p Limits,
-    rules: Option<RawFd>,
-    filter: Option<&'p Filter>,
-    report: RawFd,
-}
-
-impl<'p> Plan<'p> {
-    pub(super) fn new(prepared: &'p Prepared, held: &Held, stderr: &OwnedFd, report: &OwnedFd) -> Self {
-        let null = prepared.null.as_raw_fd();
-        let given = prepared.launch.descriptors.iter().map(|(number, file)| (file.as_raw_fd(), *number));
-        let words = prepared.arguments.iter().map(|word| word.as_ptr());
-        Self {
-            path: prepared.path.as_ptr(),
-            arguments: words.chain([ptr::null()]).collect(),
-            environment: [ptr::null()],
-            descriptors: [(null, 0), (null, 1), (stderr.as_raw_fd(), 2)].into_iter().chain(given).collect(),
-            namespaces: held.has(Part::Namespaces),
-            limits: &prepared.launch.limits,
-            rules: prepared.rules.as_ref().ok().filter(|_| held.has(Part::Landlock)).map(AsRawFd::as_raw_fd),
-            filter: Some(&prepared.launch.filter).filter(|_| held.has(Part::Filter)),
-            report: report.as_raw_fd(),
-        }
-    }
+    /// The program.
+    pub(super) path: *const libc::c_char,
+    /// Its name and arguments, and a null.
+    pub(super) arguments: Vec<*const libc::c_char>,
+    /// The source and the number of each descriptor, by number.
+    pub(super) descriptors: Vec<(RawFd, RawFd)>,
+    pub(super) namespaces: bool,
+    pub(super) limits: &'p Limits,
+    pub(super) rules: Option<RawFd>,
+    /// What asks the launcher, and the socket on which it waits for whom to listen to.
+    pub(super) opener: Option<(&'p Filter, RawFd)>,
+    pub(super) filter: Option<&'p Filter>,
+    /// Where what fails is told.
+    pub(super) report: RawFd,
 }
 
 /// Makes the process, which carries out `plan`.
@@ -142,7 +128,7 @@ fn become_confined(plan: &Plan<'_>, mask: &libc::sigset_t) -> ! {
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
             restore_signals(mask);
             // SAFETY: all are C strings, and lists of them that end with a null, that live until the program is replaced.
-            unsafe { libc::execve(plan.path, plan.arguments.as_ptr(), plan.environment.as_ptr()) };
+            unsafe { libc::execve(plan.path, plan.arguments.as_ptr(), [ptr::null()].as_ptr()) };
             (Step::Execute, io::Error::last_os_error())
         }
         Err(failed) => (failed.step, failed.error),
@@ -163,6 +149,10 @@ fn confine(plan: &Plan<'_>) -> Result<(), Failed> {
     no_new_privileges().map_err(Failed::process)?;
     drop_capabilities().map_err(Failed::process)?;
     let part = |part| move |error| Failed { step: Step::Part(part), error };
+    if let Some((filter, launcher)) = plan.opener {
+        let listener = filter.install_and_listen().map_err(part(Part::ReadOnly))?;
+        send(launcher, listener.as_raw_fd()).map_err(part(Part::ReadOnly))?;
+    }
     if let Some(rules) = plan.rules {
         restrict_self(rules).map_err(part(Part::Landlock))?;
     }

@@ -64,15 +64,19 @@ pub(super) fn launch(spec: VmSpec) -> Result<Launch, LaunchError> {
         Start::Boot { kernel, initramfs, memory } => {
             files.read(kernel).read(initramfs);
             match memory {
-                Memory::File(memory) => (Some(memory), None),
+                Memory::File(memory) => {
+                    files.write_open(&memory).map_err(LaunchError::Spawn)?;
+                    (Some(memory), None)
+                }
                 Memory::Private => (None, None),
             }
         }
-        Start::Restore(saved) => (Some(saved.memory), Some(saved.state)),
+        Start::Restore(saved) => {
+            // It is mapped privately, and others are restored from it too.
+            files.read_open(&saved.memory).map_err(LaunchError::Spawn)?;
+            (Some(saved.memory), Some(saved.state))
+        }
     };
-    if let Some(memory) = &memory {
-        files.write_open(memory).map_err(LaunchError::Spawn)?;
-    }
     let mut descriptors = Vec::new();
     descriptors.extend(memory.map(|memory| (DESCRIPTORS.memory, memory.into())));
     descriptors.extend(state.map(|state| (DESCRIPTORS.state, state.into())));

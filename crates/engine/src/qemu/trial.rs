@@ -52,7 +52,7 @@ impl FromStr for QemuVersion {
 pub async fn try_launch(accelerator: Accelerator, network: NetworkDevice) -> Result<(), LaunchError> {
     // Nothing is said over the cable, and both ends stay until the end.
     let (theirs, _ours) = UnixStream::pair().map_err(LaunchError::Spawn)?;
-    let spec = spec(accelerator, network, theirs)?;
+    let spec = spec(accelerator, network, theirs, empty("memory")?)?;
     let mut process = process::start(spec)?;
     let control = process.control.take().expect("a new process has its control channel");
     let greeting = tokio::time::timeout(GREETING_DEADLINE, Qmp::connect(control, &[])).await;
@@ -66,18 +66,19 @@ pub async fn try_launch(accelerator: Accelerator, network: NetworkDevice) -> Res
     outcome
 }
 
-/// Starts `program` in QEMU's stead, with everything else as for QEMU: the same descriptors, files, limits and parts, but
-/// for those that are left out. Tells what holds, and what the program wrote to the descriptor of QEMU's control channel.
+/// Starts `program` in QEMU's stead, with everything else as for QEMU that restores a machine from `memory`: the same
+/// descriptors, files, limits and parts, but for those that are left out. Tells what holds, and what the program wrote to the descriptor of QEMU's control channel.
 ///
 /// The program may read and execute itself.
 pub async fn try_confinement(
     accelerator: Accelerator,
     program: PathBuf,
     arguments: Vec<OsString>,
+    memory: File,
     left_out: Vec<Part>,
 ) -> Result<(Held, String), LaunchError> {
     let (theirs, _ours) = UnixStream::pair().map_err(LaunchError::Spawn)?;
-    let spec = spec(accelerator, NetworkDevice::Ethernet { mtu: 1500 }, theirs)?;
+    let spec = spec(accelerator, NetworkDevice::Ethernet { mtu: 1500 }, theirs, memory)?;
     let (mut launch, ours) = process::prepare(spec)?;
     launch.files.run(&program);
     (launch.program, launch.arguments, launch.left_out) = (program, arguments, left_out);
@@ -93,17 +94,23 @@ pub async fn try_confinement(
 /// The descriptor that is QEMU's control channel.
 pub const CONTROL: i32 = process::DESCRIPTORS.control;
 
-fn spec(accelerator: Accelerator, network: NetworkDevice, cable: UnixStream) -> Result<VmSpec, LaunchError> {
-    let empty = |name: &str| {
-        let made = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC);
-        made.map(File::from).map_err(|error| LaunchError::Spawn(error.into()))
-    };
+fn empty(name: &str) -> Result<File, LaunchError> {
+    let made = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC);
+    made.map(File::from).map_err(|error| LaunchError::Spawn(error.into()))
+}
+
+fn spec(
+    accelerator: Accelerator,
+    network: NetworkDevice,
+    cable: UnixStream,
+    memory: File,
+) -> Result<VmSpec, LaunchError> {
     Ok(VmSpec {
         accelerator,
         cpus: 1,
         memory: MemorySize::mebibytes(128),
         // Such a machine waits for its state, which never comes.
-        start: Start::Restore(Saved { memory: empty("memory")?, state: empty("state")? }),
+        start: Start::Restore(Saved { memory, state: empty("state")? }),
         disks: Vec::new(),
         network,
         cable: (network != NetworkDevice::None).then(|| cable.into()),
