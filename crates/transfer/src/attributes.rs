@@ -7,7 +7,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 /// The most that a file may have of them; `xattr(7)`: lists and values are at most 64 KiB.
-const LONGEST: usize = 64 * 1024;
+pub(crate) const LONGEST: usize = 64 * 1024;
 
 /// Whether an extended attribute goes along: users' own, a program's capabilities, and access control lists. The
 /// others belong to the file system that a file is in.

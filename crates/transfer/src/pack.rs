@@ -1,22 +1,24 @@
 //! A tree of files becomes a stream.
 
+mod ahead;
 pub(crate) mod changes;
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use crate::attributes;
 use crate::exchange::Sending;
 use crate::page_cache::{ALIGNMENT, Aligned, Way};
 use crate::stream::{Entry, Header, Kind, MAX_DEPTH, Time, Writer, is_inside};
+use ahead::{Ahead, Listing, OpenFile};
 
 /// How much of the stream is kept until it is written, in bytes.
 const BUFFER: usize = 256 * 1024;
@@ -202,7 +204,10 @@ impl<W: Write> Packer<W> {
         if depth > MAX_DEPTH {
             return Err(PackError::TooDeep(self.shown(path)));
         }
-        for name in self.names(&directory, path)? {
+        let listing = Listing::read(&directory).map_err(|error| self.failed(path, error))?;
+        let mut ahead = Ahead::new(&directory, &listing);
+        for (name, _) in listing.names() {
+            let opened = ahead.next();
             let length = path.len();
             if !path.is_empty() {
                 path.push(b'/');
@@ -211,29 +216,20 @@ impl<W: Write> Packer<W> {
             if !is_inside(path) {
                 return Err(PackError::TooDeep(self.shown(path)));
             }
-            match rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => {
-                    self.entry(directory.as_fd(), name.as_bytes(), path, &stat, OFlags::NOFOLLOW, depth + 1)?;
+            if let Some(file) = opened {
+                self.open_file(&file, path)?;
+            } else {
+                match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => {
+                        let parent = directory.as_fd();
+                        self.entry(parent, name.as_bytes(), path, &stat, OFlags::NOFOLLOW, depth + 1)?;
+                    }
+                    Err(error) => self.skip_if_gone(path, error)?,
                 }
-                Err(error) => self.skip_if_gone(path, error)?,
             }
             path.truncate(length);
         }
         Ok(())
-    }
-
-    fn names(&self, directory: &OwnedFd, path: &[u8]) -> Result<Vec<CString>, PackError> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(directory).map_err(|error| self.failed(path, error))? {
-            let entry = entry.map_err(|error| self.failed(path, error))?;
-            let name = entry.file_name();
-            if !matches!(name.to_bytes(), b"." | b"..") {
-                names.push(name.to_owned());
-            }
-        }
-        // The same tree is the same stream.
-        names.sort_unstable();
-        Ok(names)
     }
 
     fn file(
@@ -243,13 +239,14 @@ impl<W: Write> Packer<W> {
         path: &[u8],
         follow: OFlags,
     ) -> Result<(), PackError> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | follow;
-        let file = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(error) => return self.skip_if_gone(path, error),
-        };
-        let stat = rustix::fs::fstat(&file).map_err(|error| self.failed(path, error))?;
-        if self.segments && attributes::is_partial(&file) {
+        match OpenFile::open(parent, name, follow) {
+            Ok(file) => self.open_file(&file, path),
+            Err(error) => self.skip_if_gone(path, error),
+        }
+    }
+
+    fn open_file(&mut self, OpenFile { file, stat }: &OpenFile, path: &[u8]) -> Result<(), PackError> {
+        if self.segments && attributes::is_partial(file) {
             return Err(PackError::Partial(self.shown(path)));
         }
         // It was another a moment ago: what is there now is for the next copy.
@@ -259,23 +256,23 @@ impl<W: Write> Packer<W> {
         if stat.st_nlink > 1 && !path.is_empty() {
             let number = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&number).cloned() {
-                return self.head(path, Kind::Link { to: &first }, &stat);
+                return self.head(path, Kind::Link { to: &first }, stat);
             }
             self.links.insert(number, path.to_vec());
         }
         let size = stat.st_size.cast_unsigned();
-        self.head(path, Kind::File { size }, &stat)?;
-        self.attributes(&file, path)?;
+        self.head(path, Kind::File { size }, stat)?;
+        self.attributes(file, path)?;
         let mut way = Way::new(self.out.cache(), size);
         if stat.st_blocks.cast_unsigned().saturating_mul(512) >= size {
-            return self.range(&file, &mut way, path, 0..size);
+            return self.range(file, &mut way, path, 0..size);
         }
         if self.segments {
-            self.announce(&file, path, size)?;
+            self.announce(file, path, size)?;
         }
         let mut position = 0;
         while position < size {
-            let data = match rustix::fs::seek(&file, SeekFrom::Data(position)) {
+            let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
                 Ok(data) => data,
                 // The rest is a hole.
                 Err(Errno::NXIO) => break,
@@ -283,8 +280,8 @@ impl<W: Write> Packer<W> {
                 Err(Errno::INVAL) => position,
                 Err(error) => return Err(self.failed(path, error)),
             };
-            let hole = rustix::fs::seek(&file, SeekFrom::Hole(data)).unwrap_or(size).min(size);
-            self.range(&file, &mut way, path, data..hole)?;
+            let hole = rustix::fs::seek(file, SeekFrom::Hole(data)).unwrap_or(size).min(size);
+            self.range(file, &mut way, path, data..hole)?;
             position = hole.max(data + 1);
         }
         Ok(())

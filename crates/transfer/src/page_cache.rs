@@ -17,7 +17,7 @@ use crate::exchange::PageCache;
 pub(crate) const ALIGNMENT: usize = 4096;
 
 /// Files with less than this are read and written through the page cache, in bytes.
-const WORTH: u64 = 256 << 10;
+pub(crate) const WORTH: u64 = 256 << 10;
 
 /// Memory that starts where `O_DIRECT` wants it.
 #[derive(Debug)]

@@ -4,27 +4,28 @@
 //! last, and no symbolic link is followed. A tree that is new is made under another name beside its place, which it
 //! gets when it is whole. In a tree that is there, each file is replaced when it is whole.
 
+mod aside;
 mod head;
+mod node;
 mod temporary;
 mod walk;
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::attributes;
 use crate::destination::{Destination, Place, PlaceError};
 use crate::exchange::Receiving;
-use crate::page_cache::Way;
-use crate::stream::{Header, Reader, StreamError, Upcoming};
+use crate::stream::{Header, Reader, StreamError};
+use aside::Aside;
 use head::{Head, HeadKind, Next};
-use temporary::{hold, is_temporary, remove, sweep, temporary_name};
+use temporary::{remove, sweep, temporary_name};
 use walk::{open_directory, walk, walk_and_make};
 
 /// What a tree may bring with it.
@@ -144,20 +145,60 @@ struct Tree {
     /// Directories whose content is not complete, outermost first: their attributes come last.
     open: Vec<(Head, bool)>,
     /// The directory of the last entry, for the next.
-    last: Option<(Vec<u8>, OwnedFd)>,
+    last: Option<Parent>,
+    /// Where files are made that replace others; none where that cannot be had.
+    aside: Option<Aside>,
+    /// Whether files changed places with others.
+    replaced: bool,
+}
+
+/// A directory that entries are in.
+struct Parent {
+    path: Vec<u8>,
+    directory: OwnedFd,
+    /// Whether what is made aside can be moved to it.
+    near: bool,
+}
+
+impl Tree {
+    /// A directory of it, opened for what is to be in it.
+    fn parent(&self, path: Vec<u8>, directory: OwnedFd) -> Parent {
+        let near = self.aside.as_ref().is_some_and(|aside| aside.is_near(&directory));
+        if !self.fresh && !near {
+            sweep(&directory);
+        }
+        Parent { path, directory, near }
+    }
+
+    /// Removes what was replaced.
+    fn settle(&mut self) {
+        self.replaced |= self.aside.take().is_some_and(|aside| aside.remove(&self.root));
+    }
 }
 
 impl<R: Read> Maker<'_, R> {
     /// Into a directory that is there.
     fn merge(mut self, directory: OwnedFd, root: &Head) -> Result<Report, UnpackError> {
         let loose = matches!(root.kind, HeadKind::Content);
-        let mut tree = Tree { root: directory, fresh: false, loose, open: Vec::new(), last: None };
+        sweep(&directory);
+        let aside = Aside::make(&directory).ok();
+        let mut tree = Tree {
+            root: directory,
+            fresh: false,
+            loose,
+            open: Vec::new(),
+            last: None,
+            aside,
+            replaced: false,
+        };
         // It keeps its own attributes, and time goes on for it.
         if self.policy.owners == Owners::Kept && !loose {
             let root = Head { path: Vec::new(), kind: HeadKind::Directory, ..*root };
             tree.open.push((root, true));
         }
-        match self.entries(&mut tree) {
+        let outcome = self.entries(&mut tree);
+        tree.settle();
+        match outcome.and_then(|()| self.write_out(&tree)) {
             Ok(()) => Ok(self.report),
             Err(cause) if self.report.entries == 0 => Err(cause),
             Err(cause) => Err(UnpackError::Partial {
@@ -166,6 +207,15 @@ impl<R: Read> Maker<'_, R> {
                 cause: Box::new(cause),
             }),
         }
+    }
+
+    /// Sees to it that a guest that is stopped at once has not lost both what was replaced and what replaced it: its disk is
+    /// its own. On the host, others would be waited for.
+    fn write_out(&self, tree: &Tree) -> Result<(), UnpackError> {
+        if tree.replaced && self.policy.privileged {
+            rustix::fs::syncfs(&tree.root).map_err(|error| self.failed(b"", error))?;
+        }
+        Ok(())
     }
 
     /// At a name: made under another one, and renamed when it is whole.
@@ -193,11 +243,19 @@ impl<R: Read> Maker<'_, R> {
             let directory = open_directory(parent, temporary).map_err(|error| failed(error, &self.shown))?;
             self.hold(&directory);
             let open = vec![(root, true)];
-            let mut tree = Tree { root: directory, fresh: true, loose: false, open, last: None };
+            let mut tree = Tree {
+                root: directory,
+                fresh: true,
+                loose: false,
+                open,
+                last: None,
+                aside: None,
+                replaced: false,
+            };
             self.report.entries = 1;
             self.entries(&mut tree)?;
         } else {
-            let made = self.node(parent, temporary, &root, None)?;
+            let made = self.node(parent, temporary, &root)?;
             // One stream, one file.
             let more = !matches!(self.reader.next_header()?, Header::End);
             if more {
@@ -228,7 +286,10 @@ impl<R: Read> Maker<'_, R> {
                     next = self.reader.next_header()?.into_owned_entry();
                 }
                 Next::Data => return Err(StreamError::Malformed("data is out of place").into()),
-                Next::End => return self.close_directories(tree, b""),
+                Next::End => {
+                    tree.settle();
+                    return self.close_directories(tree, b"");
+                }
             }
         }
     }
@@ -241,45 +302,73 @@ impl<R: Read> Maker<'_, R> {
             None => (&b""[..], &head.path[..]),
         };
         let parent = match tree.last.take() {
-            Some((path, descriptor)) if path == above => descriptor,
+            Some(parent) if parent.path == above => parent,
             _ => {
                 let walk = if tree.loose { walk_and_make } else { walk };
-                let parent = walk(&tree.root, above).map_err(|error| self.failed(above, error))?;
-                if !tree.fresh {
-                    sweep(&parent);
-                }
-                parent
+                let directory = walk(&tree.root, above).map_err(|error| self.failed(above, error))?;
+                tree.parent(above.to_vec(), directory)
             }
         };
         let next = if matches!(head.kind, HeadKind::Directory) {
-            let was_there = self.directory(&parent, name, &head)?;
+            let was_there = self.directory(&parent.directory, name, &head)?;
             let apply = !was_there || self.policy.owners == Owners::Kept;
             let path = head.path.clone();
-            let directory = open_directory(&parent, name).map_err(|error| self.failed(&path, error))?;
-            if was_there {
-                sweep(&directory);
-            }
+            let directory =
+                open_directory(&parent.directory, name).map_err(|error| self.failed(&path, error))?;
             tree.open.push((head, apply));
             self.report.entries += 1;
-            tree.last = Some((path, directory));
+            tree.last = Some(tree.parent(path, directory));
             return Ok(self.reader.next_header()?.into_owned_entry());
         } else if let HeadKind::Link(to) = &head.kind {
-            self.link(tree, &parent, name, &head, to)?;
+            self.link(tree, &parent.directory, name, &head, to)?;
             self.reader.next_header()?.into_owned_entry()
         } else if tree.fresh {
-            self.node(&parent, name, &head, None)?;
+            self.node(&parent.directory, name, &head)?;
             self.reader.next_header()?.into_owned_entry()
         } else {
-            let temporary = temporary_name();
-            let outcome = self.node(&parent, &temporary, &head, Some(name));
-            if outcome.is_err() {
-                remove(&parent, &temporary);
-            }
-            outcome?;
+            self.replacement(tree, &parent, name, &head)?;
             self.reader.next_header()?.into_owned_entry()
         };
-        tree.last = Some((above.to_vec(), parent));
+        tree.last = Some(parent);
         Ok(next)
+    }
+
+    /// Makes what may be there already, and gives it its name when it is whole.
+    fn replacement(
+        &mut self,
+        tree: &mut Tree,
+        parent: &Parent,
+        name: &[u8],
+        head: &Head,
+    ) -> Result<(), UnpackError> {
+        let directory = &parent.directory;
+        let Some(aside) = tree.aside.as_mut().filter(|_| parent.near) else {
+            let temporary = temporary_name();
+            let outcome = self.node(directory, &temporary, head).and_then(|made| {
+                let renamed = if made {
+                    rustix::fs::renameat(directory, &temporary[..], directory, name)
+                } else {
+                    Ok(())
+                };
+                renamed.map_err(|error| self.not_replaced(head, error))
+            });
+            if outcome.is_err() {
+                remove(directory, &temporary);
+            }
+            return outcome;
+        };
+        let temporary = aside.next_name();
+        if self.node(aside.directory(), &temporary, head)? {
+            aside.put(&temporary, directory, name).map_err(|error| self.not_replaced(head, error))?;
+        }
+        Ok(())
+    }
+
+    fn not_replaced(&self, head: &Head, error: Errno) -> UnpackError {
+        match error {
+            Errno::ISDIR => PlaceError::FileOverDirectory(self.shown(&head.path)).into(),
+            error => self.failed(&head.path, error),
+        }
     }
 
     /// Makes a directory, unless it is there; tells whether it was.
@@ -324,208 +413,6 @@ impl<R: Read> Maker<'_, R> {
         }
         let directory = walk(&tree.root, &head.path).map_err(|error| self.failed(&head.path, error))?;
         self.set(&directory, &head.path, name, value)
-    }
-
-    /// Makes what is neither a directory nor a link, and gives it the name `target` when it is whole. Tells whether
-    /// it was made.
-    fn node(
-        &mut self,
-        parent: &OwnedFd,
-        name: &[u8],
-        head: &Head,
-        target: Option<&[u8]>,
-    ) -> Result<bool, UnpackError> {
-        let made = match &head.kind {
-            HeadKind::File(size) => self.file(parent, name, head, *size).map(|()| true)?,
-            HeadKind::Symlink(to) => {
-                let made = rustix::fs::symlinkat(&to[..], parent, name);
-                made.map_err(|error| self.failed(&head.path, error))?;
-                self.named_attributes(parent, name, head)?;
-                true
-            }
-            HeadKind::Fifo => {
-                self.special(parent, name, head, FileType::Fifo, 0)?;
-                true
-            }
-            HeadKind::Device(kind, major, minor) if self.policy.privileged => {
-                self.special(parent, name, head, *kind, rustix::fs::makedev(*major, *minor))?;
-                true
-            }
-            HeadKind::Device(..) => {
-                self.report.left_out += 1;
-                false
-            }
-            HeadKind::Directory | HeadKind::Content | HeadKind::Link(_) => {
-                unreachable!("they are made elsewhere")
-            }
-        };
-        if made {
-            self.report.entries += 1;
-            if let Some(target) = target {
-                rustix::fs::renameat(parent, name, parent, target).map_err(|error| match error {
-                    Errno::ISDIR => PlaceError::FileOverDirectory(self.shown(&head.path)).into(),
-                    error => self.failed(&head.path, error),
-                })?;
-            }
-        }
-        Ok(made)
-    }
-
-    fn file(&mut self, parent: &OwnedFd, name: &[u8], head: &Head, size: u64) -> Result<(), UnpackError> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(parent, name, flags, self.first_mode(head))
-            .map_err(|error| self.failed(&head.path, error))?;
-        let file = std::fs::File::from(file);
-        if is_temporary(name) {
-            self.hold(&file);
-        }
-        let mut way = Way::new(self.reader.cache(), size);
-        let mut reached = 0;
-        loop {
-            // What follows is looked at without taking it: it may be the next entry.
-            match self.reader.upcoming()? {
-                Upcoming::Attribute => {
-                    if let Next::Attribute(name, value) = self.reader.next_header()?.into_owned_entry()
-                        && self.takes(&name)
-                    {
-                        self.set(&file, &head.path, &name, &value)?;
-                    }
-                }
-                // They are for those who must know before the data come.
-                Upcoming::Segments => drop(self.reader.next_header()?),
-                Upcoming::Data => {
-                    let Header::Data { offset, .. } = self.reader.next_header()? else {
-                        return Err(StreamError::Malformed("data is out of place").into());
-                    };
-                    let mut position = offset;
-                    let (report, progress) = (&mut self.report, &mut *self.progress);
-                    let written = self.reader.data(&mut |bytes| {
-                        way.write_all_at(&file, bytes, position)?;
-                        position += bytes.len() as u64;
-                        report.bytes += bytes.len() as u64;
-                        progress(report.bytes);
-                        Ok(())
-                    })?;
-                    written.map_err(|source| self.write_failed(&head.path, source))?;
-                    reached = position;
-                }
-                Upcoming::Other => break,
-            }
-        }
-        if reached < size {
-            file.set_len(size).map_err(|source| self.write_failed(&head.path, source))?;
-        }
-        self.attributes(&file, head)
-    }
-
-    fn special(
-        &self,
-        parent: &OwnedFd,
-        name: &[u8],
-        head: &Head,
-        kind: FileType,
-        device: u64,
-    ) -> Result<(), UnpackError> {
-        rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(self.mode(head)), device)
-            .map_err(|error| self.failed(&head.path, error))?;
-        self.named_attributes(parent, name, head)
-    }
-
-    fn link(
-        &mut self,
-        tree: &Tree,
-        parent: &OwnedFd,
-        name: &[u8],
-        head: &Head,
-        to: &[u8],
-    ) -> Result<(), UnpackError> {
-        let (above, original) = match to.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => (&to[..slash], &to[slash + 1..]),
-            None => (&b""[..], to),
-        };
-        let directory = walk(&tree.root, above).map_err(|error| self.failed(to, error))?;
-        let linked = if tree.fresh {
-            rustix::fs::linkat(&directory, original, parent, name, AtFlags::empty())
-        } else {
-            let temporary = temporary_name();
-            rustix::fs::linkat(&directory, original, parent, &temporary[..], AtFlags::empty()).and_then(
-                |()| {
-                    let renamed = rustix::fs::renameat(parent, &temporary[..], parent, name);
-                    // Where both were the same file already, renaming did nothing.
-                    let _ = rustix::fs::unlinkat(parent, &temporary[..], AtFlags::empty());
-                    renamed
-                },
-            )
-        };
-        linked.map_err(|error| match error {
-            Errno::ISDIR => PlaceError::FileOverDirectory(self.shown(&head.path)).into(),
-            error => self.failed(&head.path, error),
-        })?;
-        self.report.entries += 1;
-        Ok(())
-    }
-
-    /// Owner, mode and times, in the order in which none undoes another.
-    fn attributes(&self, file: impl AsFd, head: &Head) -> Result<(), UnpackError> {
-        let file = file.as_fd();
-        if self.policy.owners == Owners::Kept {
-            let (uid, gid) = (Uid::from_raw(head.uid), Gid::from_raw(head.gid));
-            rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(|error| self.owner_failed(head, error))?;
-        }
-        let mode = Mode::from_raw_mode(self.mode(head));
-        let is_new_file = matches!(head.kind, HeadKind::File(_));
-        if !is_new_file || self.first_mode(head) != mode || self.policy.owners == Owners::Kept {
-            rustix::fs::fchmod(file, mode).map_err(|error| self.failed(&head.path, error))?;
-        }
-        rustix::fs::futimens(file, &head.times()).map_err(|error| self.failed(&head.path, error))
-    }
-
-    /// The mode that a file is made with. Where nobody may see it before its time, that is its own; see [`Policy`].
-    fn first_mode(&self, head: &Head) -> Mode {
-        let mode = if self.policy.privileged { self.mode(head) & 0o777 } else { 0o600 };
-        Mode::from_raw_mode(mode)
-    }
-
-    /// The same of what cannot be opened without doing something.
-    fn named_attributes(&self, parent: &OwnedFd, name: &[u8], head: &Head) -> Result<(), UnpackError> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        if self.policy.owners == Owners::Kept {
-            let (uid, gid) = (Uid::from_raw(head.uid), Gid::from_raw(head.gid));
-            rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)
-                .map_err(|error| self.owner_failed(head, error))?;
-        }
-        // A link has no mode of its own; what was made in a private place or just now is what it was.
-        if !matches!(head.kind, HeadKind::Symlink(_)) {
-            rustix::fs::chmodat(parent, name, Mode::from_raw_mode(self.mode(head)), AtFlags::empty())
-                .map_err(|error| self.failed(&head.path, error))?;
-        }
-        rustix::fs::utimensat(parent, name, &head.times(), flags)
-            .map_err(|error| self.failed(&head.path, error))
-    }
-
-    fn mode(&self, head: &Head) -> u32 {
-        let mode = u32::from(head.mode);
-        let plain = if matches!(head.kind, HeadKind::Directory) { 0o1777 } else { 0o777 };
-        if self.policy.privileged { mode } else { mode & plain }
-    }
-
-    /// Says that a copy is at what has a temporary name.
-    fn hold(&mut self, file: impl AsFd) {
-        hold(&file);
-        // Without a copy of it, it is held for as long as it is open.
-        self.held = file.as_fd().try_clone_to_owned().ok();
-    }
-
-    fn takes(&self, name: &[u8]) -> bool {
-        attributes::is_users(name) || self.policy.privileged && attributes::is_kept(name)
-    }
-
-    fn set(&self, file: impl AsFd, path: &[u8], name: &[u8], value: &[u8]) -> Result<(), UnpackError> {
-        match attributes::set(file, name, value) {
-            // A file system without them is what the user chose.
-            Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
-            outcome => outcome.map_err(|source| self.write_failed(path, source)),
-        }
     }
 
     fn owner_failed(&self, head: &Head, error: Errno) -> UnpackError {

@@ -246,6 +246,88 @@ fn a_link_in_the_destination_is_replaced_and_not_written_through() {
     assert_eq!(fs::symlink_metadata(at("there/file")).unwrap().len(), 3);
 }
 
+/// A tree with `files` files, each with `content`.
+fn many(root: &Path, files: u32, content: &str) {
+    fs::create_dir_all(root.join("inner")).unwrap();
+    for file in 0..files {
+        let directory = if file % 2 == 0 { "" } else { "inner" };
+        fs::write(root.join(directory).join(file.to_string()), format!("{content} {file}")).unwrap();
+    }
+}
+
+#[test]
+fn a_tree_over_another_replaces_its_files_and_leaves_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    many(&at("source"), 100, "new");
+    fs::write(at("source/large"), vec![1; 300 << 10]).unwrap();
+    many(&at("there"), 50, "old");
+    fs::write(at("there/large"), vec![0; 300 << 10]).unwrap();
+    fs::write(at("there/inner/other"), "other").unwrap();
+    fs::hard_link(at("there/0"), at("second name")).unwrap();
+    let inode = fs::metadata(at("there/large")).unwrap().ino();
+
+    made(&packed(&at("source"), PackOptions::default()), &at("there"), None).unwrap();
+    assert_eq!(fs::read_to_string(at("second name")).unwrap(), "old 0", "it is another file's now");
+    assert_eq!(fs::metadata(at("second name")).unwrap().nlink(), 1);
+    assert_ne!(fs::metadata(at("there/large")).unwrap().ino(), inode);
+    assert_eq!(fs::read_to_string(at("there/inner/other")).unwrap(), "other");
+    fs::remove_file(at("there/inner/other")).unwrap();
+    let files = |root: &Path| {
+        let mut files = listing(root);
+        files.retain(|path, _| root.join(path).is_file());
+        files
+    };
+    assert_eq!(files(&at("there")), files(&at("source")));
+    assert_eq!(names(&at("there")), names(&at("source")), "nothing that was in between is left");
+}
+
+#[test]
+fn a_tree_over_another_that_ends_early_leaves_whole_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    many(&at("source"), 20, "new");
+    let whole = packed(&at("source"), PackOptions::default());
+    for length in (100..whole.len() - 1).step_by(61) {
+        many(&at("there"), 20, "old");
+        made(&whole[..length], &at("there"), None).unwrap_err();
+        assert_eq!(names(&at("there")), names(&at("source")));
+        for file in 0..20 {
+            let path = if file % 2 == 0 { format!("there/{file}") } else { format!("there/inner/{file}") };
+            let content = fs::read_to_string(at(&path)).unwrap();
+            assert!([format!("old {file}"), format!("new {file}")].contains(&content), "{content}");
+        }
+    }
+}
+
+#[test]
+fn what_a_directory_gives_its_files_they_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    many(&at("source"), 4, "new");
+    many(&at("there"), 2, "old");
+    let group = if rustix::process::geteuid().is_root() { 4321 } else { rustix::process::getegid().as_raw() };
+    std::os::unix::fs::chown(at("there/inner"), None, Some(group)).unwrap();
+    fs::set_permissions(at("there/inner"), Permissions::from_mode(0o2755)).unwrap();
+    made(&packed(&at("source"), PackOptions::default()), &at("there"), None).unwrap();
+    for file in ["1", "3"] {
+        assert_eq!(fs::metadata(at("there/inner").join(file)).unwrap().gid(), group, "{file}");
+    }
+    assert_eq!(names(&at("there/inner")), ["1", "3"]);
+}
+
+#[test]
+fn a_file_does_not_replace_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir_all(at("there/file")).unwrap();
+    let bytes = stream(&[entry("", Kind::Directory), entry("file", Kind::File { size: 3 }), Header::End]);
+    let error = made(&bytes, &at("there"), None).unwrap_err();
+    assert!(error.to_string().contains("cannot replace the directory"), "{error}");
+    assert_eq!(names(&at("there")), ["file"]);
+    assert!(at("there/file").is_dir());
+}
+
 /// Whoever owns the destination swaps a directory in it for a link, again and again, while files are made in there.
 #[test]
 fn a_directory_that_becomes_a_link_meanwhile_leads_nowhere() {

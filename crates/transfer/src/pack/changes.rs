@@ -19,6 +19,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
+use super::ahead::{Ahead, Listing, OpenFile};
 use super::{PackError, PackOptions, Packer};
 use crate::attributes;
 use crate::exchange::Sending;
@@ -110,7 +111,10 @@ impl<W: Write> Changes<'_, W> {
             return Err(PackError::TooDeep(self.packer.shown(path)));
         }
         let image = image.filter(|_| !opaque);
-        for name in self.packer.names(upper, path)? {
+        let listing = Listing::read(upper).map_err(|error| self.packer.failed(path, error))?;
+        let mut ahead = Ahead::new(upper, &listing);
+        for (name, _) in listing.names() {
+            let opened = ahead.next();
             let length = path.len();
             if !path.is_empty() {
                 path.push(b'/');
@@ -120,16 +124,26 @@ impl<W: Write> Changes<'_, W> {
                 return Err(PackError::TooDeep(self.packer.shown(path)));
             }
             let place = Place { upper, image: image.as_ref(), name: name.as_bytes() };
-            self.entry(&place, path, depth)?;
+            self.entry(&place, opened, path, depth)?;
             path.truncate(length);
         }
         Ok(())
     }
 
-    fn entry(&mut self, place: &Place<'_>, path: &mut Vec<u8>, depth: usize) -> Result<(), PackError> {
-        let stat = place.stat().map_err(|error| self.packer.failed(path, error))?;
+    fn entry(
+        &mut self,
+        place: &Place<'_>,
+        opened: Option<OpenFile>,
+        path: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<(), PackError> {
+        let stat = opened.as_ref().map_or_else(|| place.stat(), |file| Ok(file.stat));
+        let stat = stat.map_err(|error| self.packer.failed(path, error))?;
         if self.is_scaffold(place, path, &stat) {
             return Ok(());
+        }
+        if let Some(file) = opened {
+            return self.packer.open_file(&file, path);
         }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
@@ -168,14 +182,14 @@ impl<W: Write> Changes<'_, W> {
         let Ok(below) = place.open() else { return false };
         let is_plain = attributes::is_opaque(&below).is_ok_and(|opaque| !opaque)
             && attributes::list(&below).is_ok_and(|attributes| attributes.is_empty());
-        let Ok(names) = self.packer.names(&below, path) else { return false };
+        let Ok(listing) = Listing::read(&below) else { return false };
         let image = place.open_image();
         let is_scaffold = |name: &[u8]| {
             let place = Place { upper: &below, image: image.as_ref(), name };
             let path = [path, b"/", name].concat();
             place.stat().is_ok_and(|stat| self.is_scaffold(&place, &path, &stat))
         };
-        is_plain && names.iter().all(|name| is_scaffold(name.as_bytes()))
+        is_plain && listing.names().iter().all(|(name, _)| is_scaffold(name.as_bytes()))
     }
 }
 
