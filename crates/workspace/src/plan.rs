@@ -220,9 +220,26 @@ impl Plan {
             WritableDisk::Scratch => (scratch_disk(&self.home, self.disk_size)?, Durability::Scratch),
             WritableDisk::Kept(disk) => (disk, Durability::Durable),
         };
+        let first = (disk.0.try_clone().map_err(BootError::Disks)?, disk.1);
+        match self.power_up(first, again(sink.as_ref())).await {
+            // On very busy hosts, a guest that is translated was seen to find its own good modules damaged, once in
+            // thousands of boots. Nothing of the user's has run, and no disk was looked at.
+            Err(BootError::Ended { console }) if self.accelerator == Accelerator::Tcg => {
+                tracing::warn!(?console, "the guest ended while it booted; booting once more");
+                self.power_up(disk, again(sink.as_ref())).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn power_up(
+        &self,
+        disk: (File, Durability),
+        sink: Option<ConsoleSink>,
+    ) -> Result<Booted, BootError> {
         let guest = self.guest_side(disk.1, None);
         let spec = self.spec(self.power_on(Memory::Private), disk).map_err(BootError::Disks)?;
-        launch(spec, guest, again(sink.as_ref())).await
+        launch(spec, guest, sink).await
     }
 
     /// The machine's template, if there is one.
