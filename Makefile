@@ -36,7 +36,7 @@ build: ## Build the release binary
 test: test-packages lint ## Install what is missing, check everything, run all tests
 	cargo build --locked --package microagent-cli
 	cargo test --workspace --locked
-	cargo test --manifest-path fuzz/Cargo.toml --locked
+	cargo test --manifest-path fuzz/Cargo.toml --locked --target-dir "$${CARGO_TARGET_DIR:-target}"
 
 lint: test-packages ## Check format, lints, documentation and scripts
 	cargo fmt --all --check

@@ -93,7 +93,7 @@ fn key(program: &Path) -> u64 {
 
 fn make(program: &Path, place: &Path, root: &Path, cache: &Path) {
     remove_unused(root);
-    // A maker that was killed leaves one behind. It is made in place, since templates know where they are.
+    // A maker that was killed leaves one behind.
     let _ = fs_err::remove_dir_all(place);
     let microagent = |words: &[&str]| Invocation::new(program, place).args(words).outcome().success();
     let package = systems::kernel_package(cache);
@@ -116,6 +116,7 @@ fn make(program: &Path, place: &Path, root: &Path, cache: &Path) {
         microagent(&["load", "--input", &layout.path().to_string_lossy(), "--name", name]);
         microagent(&["template", "warm", name]);
     }
+    microagent(&["template", "warm"]);
     fs_err::write(ready(place), "").expect("a file can be made");
 }
 

@@ -70,7 +70,6 @@ impl World {
     pub fn own() -> Self {
         let world = Self::fresh().cold();
         replicate(&places().home, &world.home);
-        // They know where they are, so copies are of no use.
         let templates = world.home.join("templates");
         fs_err::remove_dir_all(&templates).expect("a home has templates");
         fs_err::create_dir(&templates).expect("a directory can be made");
@@ -80,19 +79,32 @@ impl World {
     /// The same with a template for the busybox image, unless the environment wants none.
     #[must_use]
     pub fn warm(self) -> Self {
-        let world = Self { templates: std::env::var_os(TEMPLATES), ..self };
-        if world.templates.is_none() {
-            world.microagent(["template", "warm", "busybox"]).outcome().success();
-        }
-        world
+        self.with_template(&["busybox"])
     }
 
     /// The same with a template for workspaces, unless the environment wants none.
     #[must_use]
     pub fn warm_machine(self) -> Self {
+        self.with_template(&[])
+    }
+
+    fn with_template(self, of: &[&str]) -> Self {
         let world = Self { templates: std::env::var_os(TEMPLATES), ..self };
         if world.templates.is_none() {
-            world.microagent(["template", "warm"]).outcome().success();
+            let warm = |home: &Path| {
+                let call =
+                    Invocation::new(&world.program, home).args(["--json", "template", "warm"]).args(of);
+                let answer: serde_json::Value =
+                    serde_json::from_str(&call.outcome().success()).expect("the answer is JSON");
+                answer["key"].as_str().expect("a template has a key").to_owned()
+            };
+            // A template is where its key says, and the same in any home.
+            let key = warm(&places().home);
+            let [from, to] = [&places().home, &world.home].map(|home| home.join("templates").join(&key));
+            if !to.exists() {
+                replicate(&from, &to);
+            }
+            assert_eq!(warm(&world.home), key);
         }
         world
     }
