@@ -83,6 +83,50 @@ const BY_FILTER: [&str; 16] = [
     "change the root directory",
 ];
 
+/// Delegates a part of the hierarchy of control groups to user 1000, as a service manager does, and has that user run a line
+/// in it. Its last word is the line.
+const DELEGATED: &str = r#"
+cd /sys/fs/cgroup || exit
+[ -e cgroup.procs ] || mount -t cgroup2 none . && cd /sys/fs/cgroup || exit
+mkdir -p given/leaf
+echo '+cpu +memory +pids' > cgroup.subtree_control || exit
+echo '+cpu +memory +pids' > given/cgroup.subtree_control || exit
+chown 1000 given given/cgroup.procs given/leaf given/leaf/cgroup.procs
+echo $$ > given/leaf/cgroup.procs || exit
+exec setpriv --reuid 1000 --clear-groups --inh-caps=-all /grouped "$0"
+"#;
+
+#[test]
+fn where_control_groups_are_delegated_each_process_has_one_and_leaves_none() {
+    let world = World::own().warm_machine();
+    world.run(["-d", "--name", "box", "debian:12", "sleep", "1000"]).outcome().success();
+    world.microagent(["cp", env!("CARGO_BIN_EXE_grouped"), "box:/grouped"]).outcome().success();
+    let grouped = |script: &str, line: &str| -> Value {
+        let call = world.microagent(["exec", "box", "bash", "-c", script, line]);
+        serde_json::from_str(&call.outcome().success()).unwrap()
+    };
+    let limits = "exec >&2; cat /proc/self/cgroup; cd /sys/fs/cgroup/given/microagent-*; \
+        cat memory.max pids.max cpu.max memory.oom.group";
+    let found = grouped(DELEGATED, limits);
+    let group = found["group"].as_str().unwrap();
+    assert!(group.starts_with("/sys/fs/cgroup/given/microagent-"), "{found}");
+    let expected = [
+        &format!("0::{}", group.strip_prefix("/sys/fs/cgroup").unwrap()),
+        "67108864",
+        "10",
+        "200000 100000",
+        "1",
+    ];
+    assert_eq!(found["said"].as_str().unwrap().lines().collect::<Vec<_>>(), expected);
+    assert_eq!((&found["ended"], &found["left"]), (&"exit status: 0".into(), &false.into()));
+
+    let found = grouped(DELEGATED, "tail /dev/zero");
+    assert_eq!((&found["ended"], &found["left"]), (&"signal: 9 (SIGKILL)".into(), &false.into()));
+    // To a user to whom nothing is delegated.
+    let found = grouped("exec setpriv --reuid 1001 --clear-groups --inh-caps=-all /grouped \"$0\"", "exit 3");
+    assert_eq!((&found["ended"], &found["group"]), (&"exit status: 3".into(), &Value::Null));
+}
+
 /// What the kernel says of a process.
 fn told(pid: u64, file: &str) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()

@@ -54,6 +54,8 @@ pub(crate) struct Confinement {
     landlock: Option<u32>,
     /// The parts that this host lacked when it was started.
     missing: Vec<Lacking>,
+    /// The control group that it has to itself, where one is delegated.
+    cgroup: Option<PathBuf>,
 }
 
 /// A part that a host lacks.
@@ -69,7 +71,7 @@ struct Lacking {
 impl From<Held> for Confinement {
     fn from(held: Held) -> Self {
         let missing = held.missing.into_iter().map(|why| Lacking { part: why.part, reason: why.reason });
-        Self { landlock: held.landlock, missing: missing.collect() }
+        Self { landlock: held.landlock, missing: missing.collect(), cgroup: held.group }
     }
 }
 
@@ -79,7 +81,9 @@ impl Confinement {
         let landlock = self.landlock.map(|version| format!("Landlock {version}"));
         let has = |part: Part| self.missing.iter().all(|lacking| lacking.part != part);
         let others = [Part::Namespaces, Part::Filter, Part::ReadOnly].into_iter().filter(|part| has(*part));
-        let parts: Vec<_> = landlock.into_iter().chain(others.map(|part| part.to_string())).collect();
+        let group = self.cgroup.as_ref().map(|_| "a cgroup".to_owned());
+        let parts: Vec<_> =
+            landlock.into_iter().chain(others.map(|part| part.to_string())).chain(group).collect();
         let lacking = self.missing.iter().map(|lacking| format!("{} ({})", lacking.part, lacking.reason));
         match lacking.collect::<Vec<_>>().join(", ") {
             lacking if lacking.is_empty() => parts.join(", "),

@@ -3,9 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::group::Group;
 
 /// A confined process. It is ended when this is dropped.
 #[derive(Debug)]
@@ -13,11 +16,17 @@ pub struct Child {
     pid: Pid,
     handle: OwnedFd,
     ended: Option<ExitStatus>,
+    /// Gone when it has ended.
+    group: Option<Group>,
 }
 
 impl Child {
-    pub(crate) fn new(pid: Pid, handle: OwnedFd) -> Self {
-        Self { pid, handle, ended: None }
+    pub(crate) fn new(pid: Pid, handle: OwnedFd, group: Option<Group>) -> Self {
+        Self { pid, handle, ended: None, group }
+    }
+
+    pub(crate) fn group(&self) -> Option<&Path> {
+        self.group.as_ref().map(Group::place)
     }
 
     /// Its number, for people.
@@ -53,6 +62,9 @@ impl Child {
             let found = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.pid), options))?;
             self.ended = found.map(|(_, status)| ExitStatus::from_raw(status.as_raw()));
         }
+        if self.ended.is_some() {
+            self.group = None;
+        }
         Ok(self.ended)
     }
 }
@@ -74,12 +86,13 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
         if matches!(self.try_wait(), Ok(None)) {
-            let pid = self.pid;
+            let (pid, group) = (self.pid, self.group.take());
             // Freeing its memory takes a while, and nobody is to wait for that. Where no thread is to be had, its entry in
             // the list of processes stays until this process ends.
             let _ = std::thread::Builder::new().name("reaper".to_owned()).spawn(move || {
                 let _ =
                     rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
+                drop(group);
             });
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct Held {
     pub landlock: Option<u32>,
     /// The parts that do not hold. Empty if all do.
     pub missing: Vec<Why>,
+    /// The control group that it is in by itself, where it was to have one and one is delegated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<PathBuf>,
 }
 
 impl Part {

@@ -28,12 +28,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use crate::files::{Beside, landlock_version};
+use crate::group::Group;
 use crate::opener::Opener;
-use crate::{Child, Demand, Files, Filter, Held, Limits, Part};
+use crate::{Child, Demand, Files, Filter, Held, Limits, Part, Share, delegated_group};
 use enter::{Failed, Step};
 
 /// A process to launch.
@@ -49,6 +50,8 @@ pub struct Launch {
     pub files: Files,
     /// What it may use.
     pub limits: Limits,
+    /// What it may take of this host, where a control group of its own can be had.
+    pub share: Option<Share>,
     /// The system calls it may make.
     pub filter: Filter,
     /// What becomes of it where this host lacks a part.
@@ -92,14 +95,17 @@ impl Launch {
     /// It must be called on a thread that lives as long as the process is to.
     pub fn launch(self) -> Result<(Child, File, Held), LaunchError> {
         let prepared = Prepared::new(self)?;
-        let mut held = Held { landlock: landlock_version(), missing: Vec::new() };
+        let mut held = Held { landlock: landlock_version(), missing: Vec::new(), group: None };
         for part in prepared.launch.left_out.clone() {
             held.miss(part, &io::Error::other("it was left out"));
         }
         // Each part can be given up once.
         for _ in 0..=Part::ALL.len() {
             match prepared.attempt(&held) {
-                Ok((child, stderr)) => return Ok((child, stderr, held)),
+                Ok((child, stderr)) => {
+                    held.group = child.group().map(Path::to_owned);
+                    return Ok((child, stderr, held));
+                }
                 Err(Failed { step: Step::Part(part), error }) if held.has(part) => {
                     prepared.give_up(&mut held, part, error)?;
                 }
@@ -170,8 +176,11 @@ impl Prepared {
             filter: Some(&self.launch.filter).filter(|_| held.has(Part::Filter)),
             report: report_theirs.as_raw_fd(),
         };
+        let group = self.group();
         let (pid, handle) = enter::clone(&plan)?;
-        let mut child = Child::new(pid, handle);
+        // It is still on its way, and has taken nothing yet.
+        let group = group.filter(|group| told(group.take(pid)));
+        let mut child = Child::new(pid, handle, group);
         drop((stderr_theirs, report_theirs));
         let mut said = Vec::new();
         File::from(report).read_to_end(&mut said).map_err(Failed::process)?;
@@ -189,6 +198,13 @@ impl Prepared {
 }
 
 impl Prepared {
+    /// A group for the process. It is no part of the confinement, and a host that lacks it is no lesser one.
+    fn group(&self) -> Option<Group> {
+        let share = self.launch.share?;
+        let made = Group::make(&delegated_group()?, share);
+        made.inspect_err(|error| tracing::debug!(%error, "a control group cannot be had")).ok()
+    }
+
     /// What answers where a file is only to be read.
     fn opener(&self, held: &Held) -> io::Result<Option<Opener>> {
         let file = self.launch.files.only_read().filter(|_| held.has(Part::ReadOnly));
@@ -212,6 +228,10 @@ impl Prepared {
     }
 }
 
+fn told(moved: io::Result<()>) -> bool {
+    moved.inspect_err(|error| tracing::debug!(%error, "a process cannot have its control group")).is_ok()
+}
+
 /// A pipe's reading and writing end, both out of the way.
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -226,7 +246,6 @@ pub(crate) fn out_of_the_way(descriptor: &OwnedFd) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use crate::Namespaces;
-    use std::path::Path;
 
     fn launch(program: &str, words: &[&str]) -> Launch {
         let mut files = Files::default();
@@ -239,6 +258,7 @@ mod tests {
             descriptors: Vec::new(),
             files,
             limits: Limits { descriptors: 64, file_size: 1 << 20, address_space: 4 << 30, threads: 8 },
+            share: None,
             filter: Filter::refusing(&[], Namespaces::Allowed),
             demand: Demand::WhatThereIs,
             left_out: Vec::new(),

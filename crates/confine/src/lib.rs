@@ -10,7 +10,7 @@
 //! | [`Part::Filter`] | system calls: new sockets, tracing, mounting, new namespaces, and others that nobody here needs |
 //! | [`Part::ReadOnly`] | writing to a file that the program opens to read and write, though it only has to read it |
 //!
-//! Beside them there are limits on resources, `no_new_privs`, an empty environment, no capabilities, and descriptors that
+//! Beside them there are limits on resources, a control group where one is delegated, `no_new_privs`, an empty environment, no capabilities, and descriptors that
 //! are exactly the listed ones. The kernel ends a confined process when the thread that launched it ends.
 //!
 //! A part that the host lacks is left out and told in [`Held`], or refused where [`Demand::Whole`] is given. This crate
@@ -23,6 +23,7 @@ mod attempts;
 mod child;
 mod files;
 mod filter;
+mod group;
 mod held;
 mod launch;
 mod limits;
@@ -33,6 +34,7 @@ pub use attempts::{Attempt, Places, Targets, attempt, attempts_told};
 pub use child::Child;
 pub use files::{Files, landlock_version};
 pub use filter::{Filter, Namespaces};
+pub use group::{Share, delegated_group};
 pub use held::{Demand, Held, Part, Why};
 pub use launch::{Launch, LaunchError};
 pub use limits::Limits;

@@ -157,6 +157,7 @@ pub(crate) fn convert(
                 + ADDRESSES_BY_ENTRY * limits.max_entries,
             threads: 16,
         },
+        share: None,
         filter: Filter::for_guests(),
         demand: Demand::WhatThereIs,
         left_out: Vec::new(),

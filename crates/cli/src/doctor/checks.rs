@@ -136,7 +136,11 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
         0 => format!("{tried} attempts from inside were refused"),
         _ => format!("of {tried} attempts from inside these succeed: {}", open.join(", ")),
     };
-    let found = format!("QEMU has {parts}, and limits in place of a cgroup; {tried}");
+    let limits = match &held.group {
+        Some(_) => "limits, and a cgroup of its own",
+        None => "limits in place of a cgroup, which nobody delegates here",
+    };
+    let found = format!("QEMU has {parts}, and {limits}; {tried}");
     match held.missing.first() {
         None if open.is_empty() => Check::ok(NAME, found),
         None => Check::warning(NAME, found, "use a newer kernel"),

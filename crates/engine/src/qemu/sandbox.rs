@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use confine::{Files, Filter, Launch, Limits};
+use confine::{Files, Filter, Launch, Limits, Share};
 
 use super::command_line;
 use super::process::DESCRIPTORS;
@@ -46,6 +46,12 @@ const THREADS_OF_ITS_OWN: u64 = 128;
 const SPACE_OF_ITS_OWN: u64 = 16 << 30;
 const SPACE_BY_PROCESSOR: u64 = 1 << 30;
 
+/// Memory beside the guest's: translated code, what QEMU has itself, and what of disks is on its way.
+const MEMORY_OF_ITS_OWN: u64 = 1536 << 20;
+
+/// Processors' time beside that of virtual ones, in processors: QEMU's own thread, and those that wait for disks.
+const PROCESSORS_OF_ITS_OWN: u64 = 1;
+
 /// The longest saved state: it is far shorter.
 const LONGEST_STATE: u64 = 256 << 20;
 
@@ -57,6 +63,11 @@ pub(super) fn launch(spec: VmSpec) -> Result<Launch, LaunchError> {
     })?;
     let arguments = command_line::arguments(&spec, DESCRIPTORS);
     let limits = limits(&spec).map_err(LaunchError::Spawn)?;
+    let share = Share {
+        memory: bytes(&spec) + MEMORY_OF_ITS_OWN,
+        threads: limits.threads,
+        processors: u64::from(spec.cpus) + PROCESSORS_OF_ITS_OWN,
+    };
     let mut files = Files::default();
     add_files_of(&program, spec.accelerator, &mut files);
     let demand = spec.confinement;
@@ -88,6 +99,7 @@ pub(super) fn launch(spec: VmSpec) -> Result<Launch, LaunchError> {
         descriptors,
         files,
         limits,
+        share: Some(share),
         filter: Filter::for_guests(),
         demand,
         left_out: Vec::new(),
@@ -133,7 +145,7 @@ fn interpreter(program: &Path) -> Option<PathBuf> {
 
 /// Room for the machine, and bounds for what is none.
 fn limits(spec: &VmSpec) -> io::Result<Limits> {
-    let memory = u64::from(spec.memory.as_mebibytes()) << 20;
+    let memory = bytes(spec);
     let mut longest = memory.max(LONGEST_STATE);
     for disk in &spec.disks {
         longest = longest.max(disk.file.metadata()?.len());
@@ -145,6 +157,11 @@ fn limits(spec: &VmSpec) -> io::Result<Limits> {
         address_space: memory + SPACE_OF_ITS_OWN + processors * SPACE_BY_PROCESSOR,
         threads: THREADS_OF_ITS_OWN + u64::from(spec.cpus),
     })
+}
+
+/// The guest's memory.
+fn bytes(spec: &VmSpec) -> u64 {
+    u64::from(spec.memory.as_mebibytes()) << 20
 }
 
 /// QEMU's file, through `PATH`.
