@@ -115,6 +115,8 @@ fn documents_of_the_host_fit_their_schemas() {
         ("volume-status", &["volume", "list"]),
         ("volume-status", &["volume", "status", "data"]),
         ("volume-prune", &["volume", "prune", "--yes"]),
+        ("create", &["network", "create", "backend"]),
+        ("network-prune", &["network", "prune", "--yes"]),
     ] {
         fits(name, &json(words));
     }

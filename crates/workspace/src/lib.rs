@@ -91,7 +91,7 @@ pub use inspect::inspect;
 pub use log::{FollowLog, LogEntry, LogFilter, LogItem, LogReader, LogSource, LogWriter};
 pub use machine_id::MachineId;
 pub use name::random_name;
-pub use networks::{DeleteNetworkError, delete_network, network_users};
+pub use networks::{DeleteNetworkError, delete_network, network_users, unneeded_networks};
 pub use plan::{Machine as MachineSettings, Network};
 pub use proto::Usage as GuestUsage;
 pub use record::{KeepError, WorkspaceRecord};
