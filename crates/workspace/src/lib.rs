@@ -51,6 +51,7 @@ mod plan;
 mod ports;
 mod record;
 mod resize;
+mod resolver;
 mod root;
 mod run;
 mod service;
