@@ -44,7 +44,9 @@ pub use capture::{Capture, CaptureError, CaptureFile};
 pub use egress::{Egress, EgressRule, InvalidEgressRule, Policy};
 pub use inspect::inspect;
 pub use named::{JoinError, Member, Membership, NamedNetwork, NamedNetworkError, NetworkRecord};
-pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
+pub use publish::{
+    InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind, withdraw,
+};
 pub use reach::{HostAccess, Refusal};
 pub use report::Report;
 pub use resolver::{
