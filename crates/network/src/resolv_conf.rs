@@ -33,7 +33,7 @@ impl ResolvConf {
         Self::parse(&String::from_utf8_lossy(&bytes))
     }
 
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut read = Self::default();
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
