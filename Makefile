@@ -58,6 +58,7 @@ bench: ## Time runs and the conversion of an image against other tools
 	scripts/bench-cold
 	scripts/bench-convert
 	scripts/bench-pull
+	scripts/bench-network
 
 fuzz: ## Fuzz each parser for FUZZ_SECONDS (60)
 	@scripts/fuzz $(FUZZ_SECONDS)

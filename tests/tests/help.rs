@@ -36,6 +36,7 @@ const VERBS: &[&[&str]] = &[
     &["cp"],
     &["artifacts"],
     &["network"],
+    &["network", "prune"],
     &["port"],
     &["port", "add"],
     &["port", "remove"],

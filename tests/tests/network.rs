@@ -14,7 +14,8 @@ mod named;
 mod publishing;
 #[path = "network/reaching.rs"]
 mod reaching;
-
+#[path = "network/searching.rs"]
+mod searching;
 #[path = "network/services.rs"]
 mod services;
 

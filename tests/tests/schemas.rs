@@ -115,6 +115,8 @@ fn documents_of_the_host_fit_their_schemas() {
         ("volume-status", &["volume", "list"]),
         ("volume-status", &["volume", "status", "data"]),
         ("volume-prune", &["volume", "prune", "--yes"]),
+        ("create", &["network", "create", "backend"]),
+        ("network-prune", &["network", "prune", "--yes"]),
     ] {
         fits(name, &json(words));
     }
@@ -175,7 +177,7 @@ fn settings_of_every_kind_fit_their_schema() {
     let bundle = format!("{}:/bundle", tar.display());
     let words = [
         "create --name full --image busybox --entrypoint sh -e A=b -w /tmp -u 1000:1000 -t -i --hostname h --label k=v",
-        "-m 256m --cpus 2 --disk-size 2g -p 127.0.0.1:0:80 --dns 9.9.9.9 --add-host db:10.0.0.1 --restart on-failure:3",
+        "-m 256m --cpus 2 --disk-size 2g -p 127.0.0.1:0:80 --dns 9.9.9.9 --dns-search a.example --dns-option ndots:2 --add-host db:10.0.0.1 --restart on-failure:3",
         "--stop-signal INT --stop-timeout 3 --output name=/etc/hostname -v data:/data --tmpfs /run:size=1m --read-only",
         "--health-cmd true --health-interval 5s --health-timeout 2s --health-start-period 1s --health-retries 2",
         "--pcap /tmp/never-written.pcap --egress deny --allow 10.0.0.0/8:80 --deny 10.1.0.0/16 --require-confinement",

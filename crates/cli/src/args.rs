@@ -13,7 +13,7 @@ use engine::{MemorySize, Requested};
 use home::{InvalidName, Name};
 use image::{Platform, Reference};
 use kernel::Release;
-use network::{Egress, EgressRule, HostEntry, NamedNetwork, PublishSpec};
+use network::{Egress, EgressRule, HostEntry, NamedNetwork, PublishSpec, ResolverOption, SearchDomain};
 use template::{Budget, TemplateKey};
 use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal, Tmpfs};
 
@@ -504,6 +504,12 @@ pub(crate) struct MachineArgs {
     /// Ask this name server, and not the host's
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub(crate) dns: Vec<IpAddr>,
+    /// Add this domain to names, and not the host's; `.` for none
+    #[arg(long, value_name = "DOMAIN", help_heading = "Network")]
+    pub(crate) dns_search: Vec<SearchDomain>,
+    /// Set an option of the guest's resolv.conf, as `ndots:2`
+    #[arg(long, alias = "dns-opt", value_name = "OPTION", help_heading = "Network")]
+    pub(crate) dns_option: Vec<ResolverOption>,
     /// Give a name an address; `host-gateway` is this host's
     #[arg(long, value_name = "NAME:IP", help_heading = "Network")]
     pub(crate) add_host: Vec<HostEntry>,

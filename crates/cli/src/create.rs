@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use home::{Home, Name};
 use image::{Image, Platform, Reference, Store};
-use network::{HostAccess, NamedNetwork};
+use network::{HostAccess, NamedNetwork, Resolver};
 use serde::Serialize;
 use workspace::{CreateError, HealthSpec, Step, WorkspaceSpec};
 
@@ -149,9 +149,16 @@ fn spec(args: &CreateArgs) -> Result<WorkspaceSpec, Failure> {
 /// What has no network to work on makes no sense.
 pub(crate) fn reachable(spec: WorkspaceSpec) -> Result<WorkspaceSpec, Failure> {
     let leads_out = spec.network == workspace::Network::User;
+    let resolver = spec.asked_resolver();
+    resolver.check().map_err(|error| {
+        Failure::usage(error.to_string()).hint(Some("give fewer of --dns-search and --dns-option"))
+    })?;
     let what = match () {
         () if !spec.has_network() && !spec.publish.is_empty() => ("publish ports", "--publish"),
         () if !spec.has_network() && spec.pcap.is_some() => ("capture packets", "--pcap"),
+        () if !spec.has_network() && resolver != Resolver::default() => {
+            ("add domains to names", "--dns-search and --dns-option")
+        }
         () if !leads_out && spec.egress_policy().is_set() => {
             ("tell what may be reached", "--egress, --allow and --deny")
         }
@@ -285,6 +292,8 @@ pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<Wo
         allow,
         deny,
         dns: if args.dns.is_empty() { spec.dns } else { args.dns.clone() },
+        dns_search: if args.dns_search.is_empty() { spec.dns_search } else { args.dns_search.clone() },
+        dns_option: if args.dns_option.is_empty() { spec.dns_option } else { args.dns_option.clone() },
         host_access: if args.allow_host { HostAccess::Allowed } else { spec.host_access },
         memory: args.memory.unwrap_or(spec.memory),
         cpus: args.cpus.unwrap_or(spec.cpus),

@@ -7,7 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use home::{Home, Name};
 use jiff::Timestamp;
-use network::{Egress, EgressRule, HostAccess, HostEntry, NamedNetwork, Policy, Report};
+use network::{
+    Egress, EgressRule, HostAccess, HostEntry, NamedNetwork, Policy, Report, Resolver, ResolverOption,
+    SearchDomain,
+};
 use serde::Serialize;
 use workspace::{Network, Workspace};
 
@@ -70,6 +73,12 @@ pub(crate) struct Document {
     host_access: HostAccess,
     /// The name servers that are asked; those of this host if empty.
     dns: Vec<IpAddr>,
+    /// The domains that a guest which starts now adds to names: those that are asked for, else this host's.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    dns_search: Vec<SearchDomain>,
+    /// The options of its resolv.conf, found likewise.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    dns_options: Vec<ResolverOption>,
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     names: Vec<HostEntry>,
     egress: EgressDocument,
@@ -143,6 +152,7 @@ pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failu
     let status = workspace.status().map_err(|error| Failure::workspace(&error))?;
     let spec = &status.record.spec;
     let ports = status.live.as_ref().map(|live| live.ports.clone()).unwrap_or_default();
+    let resolver = if spec.has_network() { spec.resolver() } else { Resolver::default() };
     let document = Document {
         name: status.name.clone(),
         mode: spec.network,
@@ -157,6 +167,8 @@ pub(crate) fn network(global: &Global, args: &NetworkArgs) -> Result<Exit, Failu
         }),
         host_access: spec.host_access,
         dns: spec.dns.clone(),
+        dns_search: resolver.search,
+        dns_options: resolver.options,
         names: spec.add_host.clone(),
         egress: EgressDocument::of(spec.egress_policy()),
         traffic: status.live.as_ref().and_then(|_| workspace.network_report()),
@@ -184,12 +196,14 @@ fn print(document: &Document) {
         );
     }
     if document.mode == Network::Isolated {
+        print_resolver(document);
         print_traffic(document);
         return;
     }
     let servers: Vec<String> = document.dns.iter().map(ToString::to_string).collect();
     let servers = if servers.is_empty() { "this host's".to_owned() } else { servers.join(", ") };
     line("DNS", &format!("{}, which asks {servers}", addresses.nameserver));
+    print_resolver(document);
     for entry in &document.names {
         line("Name", &entry.to_string());
     }
@@ -200,6 +214,17 @@ fn print(document: &Document) {
     line("This host", &host);
     line("Egress", &shown_egress(&document.egress));
     print_traffic(document);
+}
+
+/// What is added to names.
+fn print_resolver(document: &Document) {
+    let line = |label: &str, values: Vec<String>| {
+        if !values.is_empty() {
+            output::data(&format!("{label:<14}{}", values.join(", ")));
+        }
+    };
+    line("Search", document.dns_search.iter().map(ToString::to_string).collect());
+    line("DNS options", document.dns_options.iter().map(ToString::to_string).collect());
 }
 
 fn print_traffic(document: &Document) {

@@ -218,6 +218,7 @@ fn request(
         },
         machine,
         network: spec.network_settings(),
+        resolver: spec.resolver(),
         publish: spec.publish,
         networks: spec.networks,
         pcap: spec.pcap,

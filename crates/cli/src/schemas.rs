@@ -35,6 +35,7 @@ fn all() -> Vec<(&'static str, Schema)> {
         ("names", schema_for!(Vec<String>)),
         ("network", schema_for!(crate::network_verb::Document)),
         ("network-line", schema_for!(records::NetworkLine)),
+        ("network-prune", schema_for!(crate::network_verb::named::Pruned)),
         ("network-list", schema_for!(Vec<crate::network_verb::named::NamedDocument>)),
         ("perf", schema_for!(crate::perf::Report)),
         ("perf-density", schema_for!(crate::perf::Density)),

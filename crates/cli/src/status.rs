@@ -109,6 +109,9 @@ pub(crate) struct Connected {
     address: Option<std::net::Ipv4Addr>,
     gateway: Option<std::net::Ipv4Addr>,
     nameserver: Option<std::net::Ipv4Addr>,
+    /// The domains that are added to names when it starts now.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    search: Vec<network::SearchDomain>,
     ports: Vec<PortDocument>,
 }
 
@@ -191,6 +194,7 @@ fn connected(spec: &WorkspaceSpec, ports: &[Published]) -> Connected {
         address: has_card.then_some(network::GUEST),
         gateway: has_card.then_some(network::GATEWAY),
         nameserver: has_card.then_some(network::NAMESERVER),
+        search: if has_card { spec.resolver().search } else { Vec::new() },
         ports: PortDocument::all(ports),
     }
 }

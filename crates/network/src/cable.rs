@@ -7,6 +7,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::addresses::Mac;
@@ -18,6 +19,10 @@ const ENOUGH: usize = 256 * 1024;
 
 /// How much is read at once, in bytes.
 const READ: usize = 256 * 1024;
+
+/// How much room is kept for what comes and for what goes, in bytes. Room costs no memory before it was used once, but time
+/// each time it is made.
+const ROOM: usize = READ + ENOUGH;
 
 /// Where a guest's frames come from and go to.
 #[derive(Debug)]
@@ -109,21 +114,16 @@ impl Cable {
 
     /// Reads what there is, up to a bound.
     pub(crate) fn read(&mut self) -> Read {
-        let held = self.input.len();
-        self.input.resize(held + READ, 0);
-        let got = rustix::net::recv(&self.stream, &mut self.input[held..], RecvFlags::DONTWAIT);
-        let (length, read) = match got {
-            Ok((0, _)) => (0, Read::Over),
-            Ok((length, _)) => (length, Read::Some),
+        self.input.reserve(READ);
+        match rustix::net::recv(&self.stream, spare_capacity(&mut self.input), RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Read::Over,
+            Ok(_) | Err(rustix::io::Errno::INTR) => Read::Some,
             Err(rustix::io::Errno::AGAIN) => {
                 self.readable = false;
-                (0, Read::Nothing)
+                Read::Nothing
             }
-            Err(rustix::io::Errno::INTR) => (0, Read::Some),
-            Err(_) => (0, Read::Over),
-        };
-        self.input.truncate(held + length);
-        read
+            Err(_) => Read::Over,
+        }
     }
 
     /// The frames that were read whole. They are handed out, so that they can be answered on the same cable, and
@@ -136,8 +136,7 @@ impl Cable {
     pub(crate) fn took(&mut self, mut input: Vec<u8>, used: usize) {
         input.drain(..used);
         if input.is_empty() {
-            // A guest that is silent needs no memory.
-            input.shrink_to(16 * 1024);
+            input.shrink_to(ROOM);
         }
         self.input = input;
     }
@@ -155,7 +154,7 @@ impl Cable {
         }
         if self.is_empty() {
             self.out.clear();
-            self.out.shrink_to(16 * 1024);
+            self.out.shrink_to(ROOM);
             self.gone = 0;
         } else if self.gone > ENOUGH {
             self.out.drain(..self.gone);

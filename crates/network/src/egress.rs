@@ -116,9 +116,16 @@ impl Policy {
             && (self.otherwise() == Egress::Allow || self.allow.iter().any(|rule| rule.is_about(name)))
     }
 
+    /// Whether any name below a domain may be resolved, as far as rules that name one fewer do not say otherwise.
+    pub(crate) fn resolves_below(&self, domain: &str) -> bool {
+        let all_denied = self.deny.iter().any(|rule| rule.refuses_name() && rule.is_about_all_below(domain));
+        let otherwise = self.otherwise() == Egress::Allow;
+        !all_denied && (otherwise || self.allow.iter().any(|rule| rule.is_about_some_below(domain)))
+    }
+
     /// Whether a rule refuses a name altogether, and not only some of its ports.
     pub(crate) fn denies_name(&self, name: &str) -> bool {
-        self.deny.iter().any(|rule| rule.is_about(name) && rule.ports.is_none() && rule.protocol.is_none())
+        self.deny.iter().any(|rule| rule.refuses_name() && rule.is_about(name))
     }
 }
 
@@ -151,11 +158,26 @@ impl NamePattern {
         match self {
             Self::Any => true,
             Self::Is(own) => own == name,
-            Self::Below(parent) => name
-                .strip_suffix(parent.as_str())
-                .is_some_and(|front| front.len() > 1 && front.ends_with('.')),
+            Self::Below(parent) => is_below(name, parent),
         }
     }
+
+    fn fits_all_below(&self, domain: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Is(_) => false,
+            Self::Below(parent) => parent == domain || is_below(domain, parent),
+        }
+    }
+
+    fn fits_some_below(&self, domain: &str) -> bool {
+        self.fits_all_below(domain)
+            || matches!(self, Self::Is(name) | Self::Below(name) if is_below(name, domain))
+    }
+}
+
+fn is_below(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
 }
 
 /// Addresses that begin alike.
@@ -227,6 +249,19 @@ impl EgressRule {
 
     fn is_about(&self, name: &str) -> bool {
         matches!(&self.what, What::Name(pattern) if pattern.fits(name))
+    }
+
+    fn is_about_all_below(&self, domain: &str) -> bool {
+        matches!(&self.what, What::Name(pattern) if pattern.fits_all_below(domain))
+    }
+
+    fn is_about_some_below(&self, domain: &str) -> bool {
+        matches!(&self.what, What::Name(pattern) if pattern.fits_some_below(domain))
+    }
+
+    /// As a rule of `--deny`: whether it leaves nothing of a name.
+    fn refuses_name(&self) -> bool {
+        self.ports.is_none() && self.protocol.is_none()
     }
 
     /// Pings have no ports.
@@ -321,9 +356,7 @@ fn parse_name(text: &str) -> Result<NamePattern, &'static str> {
     if !name.is_ascii() {
         return Err("write a name with other letters as `xn--...`");
     }
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(fits);
-    if name.len() > 253 || !name.split('.').all(is_label) {
+    if !is_name(name) {
         return Err("it is neither a host's name nor an address; `*.` goes in front only");
     }
     // No top-level domain is a number (RFC 3696, 2), so it was meant to be an address.
@@ -332,6 +365,13 @@ fn parse_name(text: &str) -> Result<NamePattern, &'static str> {
     }
     let name = name.to_ascii_lowercase();
     Ok(if below { NamePattern::Below(name) } else { NamePattern::Is(name) })
+}
+
+/// Whether it is a name as hosts have them, without a dot at its end (RFC 1035, 2.3.1; and `_`, which some have).
+pub(crate) fn is_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(fits);
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 impl fmt::Display for EgressRule {

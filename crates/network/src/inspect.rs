@@ -5,15 +5,19 @@ use crate::cable::split_frame;
 use crate::dns::{Question, answer, found};
 use crate::egress::EgressRule;
 use crate::named::{Call, Parcel};
+use crate::resolv_conf::ResolvConf;
 use crate::wire::{self, Content, Datagram, Packet, Protocol, Segment, arp_reply, neighbour_reply};
 
 /// Takes `bytes` for what comes over a cable, and takes every frame apart as the stack does; how many made sense.
 ///
-/// The same bytes are also taken for what members of a network say, and for a rule.
+/// The same bytes are also taken for what members of a network say, for a rule, and for a resolv.conf.
 pub fn inspect(mut bytes: &[u8]) -> usize {
     let _ = (Call::parse(bytes), Parcel::parse(bytes));
     if let Some(rule) = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<EgressRule>().ok()) {
         assert_eq!(rule.to_string().parse(), Ok(rule), "a rule is what it shows");
+    }
+    for domain in ResolvConf::parse(&String::from_utf8_lossy(bytes)).search {
+        assert_eq!(domain.to_string().parse(), Ok(domain), "a domain is what it shows");
     }
     let mut sensible = 0;
     while let Ok(Some((frame, length))) = split_frame(bytes) {

@@ -7,7 +7,7 @@
 //!                                           ├ capture    what is on the cable, in a file
 //!                                           ├ tcp        connections, each with a socket of this host
 //!                                           ├ datagrams  UDP, and pings
-//!                                           └ dns        names
+//!                                           └ dns        names; what is added to them: resolver, resolv_conf
 //! clients ─ sockets ─▶ publish ─────────────┤
 //! other stacks of this user ─▶ named ───────┘        networks that workspaces share
 //! ```
@@ -28,6 +28,8 @@ mod pins;
 mod publish;
 mod reach;
 mod report;
+mod resolv_conf;
+mod resolver;
 mod settings;
 mod slab;
 mod stack;
@@ -42,8 +44,13 @@ pub use capture::{Capture, CaptureError, CaptureFile};
 pub use egress::{Egress, EgressRule, InvalidEgressRule, Policy};
 pub use inspect::inspect;
 pub use named::{JoinError, Member, Membership, NamedNetwork, NamedNetworkError, NetworkRecord};
-pub use publish::{InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind};
+pub use publish::{
+    InvalidPublish, Listener, PortProtocol, PublishError, PublishSpec, Published, bind, withdraw,
+};
 pub use reach::{HostAccess, Refusal};
 pub use report::Report;
+pub use resolver::{
+    InvalidResolver, InvalidResolverOption, InvalidSearchDomain, Resolver, ResolverOption, SearchDomain,
+};
 pub use settings::{HostEntry, InvalidHostEntry, Settings};
 pub use stack::{Fittings, Network};

@@ -3,14 +3,19 @@
 //! They are bound before anything boots, so that a port that is taken is known at once, and they outlive the
 //! machine, so that a guest may restart behind them.
 
+mod withdraw;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
+
+pub use withdraw::withdraw;
 
 /// How many connections may wait to be accepted; the host may allow less.
 const BACKLOG: i32 = 4096;
@@ -37,13 +42,16 @@ impl fmt::Display for PortProtocol {
     }
 }
 
-/// Ports to publish, in Docker's words: `[IP:][HOST:]GUEST[/tcp|udp]`, where both ports may be ranges of one length.
+/// Ports to publish, in Docker's words: `[IP:][HOST:]GUEST[/tcp|udp]`, where both ports may be ranges of one length, or
+/// the host's a range to choose from for one port of the guest's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishSpec {
     /// Where on this host; everywhere if absent.
     pub address: Option<IpAddr>,
     /// The first port of this host; 0 for any that is free.
     pub host: u16,
+    /// How many ports of this host there are to choose from, for each of the guest's.
+    pub choices: u16,
     /// The first port of the guest.
     pub guest: u16,
     /// How many ports.
@@ -91,16 +99,18 @@ impl PublishSpec {
                 Some((address, host)) => (Some(parse_address(address)?), host),
             },
         };
-        let host = if host.is_empty() || host == "0" {
-            0
-        } else {
-            let (first, length) = range(host)?;
-            if length != number {
-                return Err("the two ranges differ in length");
-            }
-            first
-        };
-        Ok(Self { address, host, guest, number, protocol })
+        let (host, choices) =
+            if host.is_empty() || host == "0" { (0, 1) } else { host_side_of(host, number)? };
+        Ok(Self { address, host, choices, guest, number, protocol })
+    }
+
+    /// The ports of this host that may be the one for this port of the guest's.
+    fn hosts(&self, offset: u16) -> RangeInclusive<u16> {
+        if self.host == 0 {
+            return 0..=0;
+        }
+        let first = self.host.saturating_add(offset);
+        first..=first.saturating_add(self.choices - 1)
     }
 
     /// Where it is bound: one address, or those of both families.
@@ -115,13 +125,23 @@ impl PublishSpec {
         let Some(offset) = guest else { return false };
         self.protocol == published.protocol
             && self.address.is_none_or(|address| address == published.address.ip())
-            && (self.host == 0 || self.host + offset == published.address.port())
+            && (self.host == 0 || self.hosts(offset).contains(&published.address.port()))
     }
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, &'static str> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     bare.unwrap_or(text).parse().map_err(|_| "the address is no IP address")
+}
+
+/// The first port of this host for so many of the guest's, and how many there are to choose from.
+fn host_side_of(text: &str, number: u16) -> Result<(u16, u16), &'static str> {
+    match range(text)? {
+        (0, _) => Err("a range does not begin at port 0"),
+        (first, length) if length == number => Ok((first, 1)),
+        (first, length) if number == 1 => Ok((first, length)),
+        _ => Err("the two ranges differ in length"),
+    }
 }
 
 /// The first port of a range, and how many it has.
@@ -145,11 +165,13 @@ impl fmt::Display for PublishSpec {
             Some(IpAddr::V6(address)) => write!(formatter, "[{address}]:")?,
             None => {}
         }
-        let last = self.number - 1;
-        let ports =
-            |first: u16| if last == 0 { first.to_string() } else { format!("{first}-{}", first + last) };
-        let host = if self.host == 0 { "0".to_owned() } else { ports(self.host) };
-        write!(formatter, "{host}:{}/{}", ports(self.guest), self.protocol)
+        let ports = |first: u16, number: u16| match number {
+            1 => first.to_string(),
+            _ => format!("{first}-{}", first + (number - 1)),
+        };
+        let host =
+            if self.host == 0 { "0".to_owned() } else { ports(self.host, self.number.max(self.choices)) };
+        write!(formatter, "{host}:{}/{}", ports(self.guest, self.number), self.protocol)
     }
 }
 
@@ -246,31 +268,24 @@ pub fn bind(specs: &[PublishSpec]) -> Result<Vec<Listener>, PublishError> {
     let mut listeners = Vec::new();
     for spec in specs {
         for offset in 0..spec.number {
-            let host = if spec.host == 0 { 0 } else { spec.host.saturating_add(offset) };
-            bind_one(spec, host, spec.guest.saturating_add(offset), &mut listeners)?;
+            bind_one(spec, offset, &mut listeners)?;
         }
     }
     Ok(listeners)
 }
 
 /// A free port must be free in both families, so it may take a few tries to find one.
-fn bind_one(
-    spec: &PublishSpec,
-    host: u16,
-    guest: u16,
-    listeners: &mut Vec<Listener>,
-) -> Result<(), PublishError> {
-    let mut tries = 0;
-    loop {
-        match try_bind(spec, host, guest) {
-            Ok(bound) => {
-                listeners.extend(bound);
-                return Ok(());
-            }
-            Err(PublishError::Taken { .. }) if host == 0 && tries < 20 => tries += 1,
-            Err(error) => return Err(error),
+fn bind_one(spec: &PublishSpec, offset: u16, listeners: &mut Vec<Listener>) -> Result<(), PublishError> {
+    let (hosts, guest) = (spec.hosts(offset), spec.guest.saturating_add(offset));
+    let tries: Vec<u16> = if spec.host == 0 { vec![0; 20] } else { hosts.collect() };
+    let (last, others) = tries.split_last().expect("there is one port at least");
+    for host in others {
+        match try_bind(spec, *host, guest) {
+            Err(PublishError::Taken { .. }) => {}
+            outcome => return outcome.map(|bound| listeners.extend(bound)),
         }
     }
+    try_bind(spec, *last, guest).map(|bound| listeners.extend(bound))
 }
 
 fn try_bind(spec: &PublishSpec, host: u16, guest: u16) -> Result<Vec<Listener>, PublishError> {
@@ -327,6 +342,8 @@ mod tests {
             ("::1:8080:80", "[::1]:8080:80/tcp"),
             ("5000-5009:6000-6009", "5000-5009:6000-6009/tcp"),
             ("0:6000-6001", "0:6000-6001/tcp"),
+            ("127.0.0.1:8000-8009:80", "127.0.0.1:8000-8009:80/tcp"),
+            ("65535:65535", "65535:65535/tcp"),
         ] {
             let spec: PublishSpec = text.parse().unwrap();
             assert_eq!(spec.to_string(), shown);
@@ -340,6 +357,8 @@ mod tests {
             "70000:80",
             "80:80/sctp",
             "1-2:1-3",
+            "1-3:1-2",
+            "0-9:80",
             "9-1:9-1",
             "h:1:1",
             "1-2000:1-2000",
@@ -359,5 +378,23 @@ mod tests {
         let udp: PublishSpec = format!("{port}:80/udp").parse().unwrap();
         assert!(udp.names(&bind(std::slice::from_ref(&udp)).unwrap()[0].published));
         assert!(!udp.names(&any[0].published));
+    }
+
+    #[test]
+    fn of_a_range_for_one_port_the_first_that_is_free_is_taken() {
+        let (taken, first) = (0..100)
+            .find_map(|_| {
+                let taken = bind(&["127.0.0.1:0:80".parse().unwrap()]).unwrap();
+                let first = taken[0].published.address.port();
+                // The next one must be free as well.
+                let next = format!("127.0.0.1:{}:80", first.checked_add(1)?).parse().unwrap();
+                bind(&[next]).is_ok().then_some((taken, first))
+            })
+            .expect("ports are free");
+        let wanted: PublishSpec = format!("127.0.0.1:{first}-{}:80", first + 1).parse().unwrap();
+        let chosen = bind(std::slice::from_ref(&wanted)).unwrap();
+        assert_eq!(chosen[0].published.address.port(), first + 1);
+        assert!(wanted.names(&chosen[0].published) && wanted.names(&taken[0].published));
+        assert!(matches!(bind(&[wanted]), Err(PublishError::Taken { .. })));
     }
 }

@@ -25,12 +25,12 @@ pub use codec::{
 };
 pub use message::{
     Arrangement, Attach, Command, DiskContent, ExitStatus, Identity, Network, Network6, Outcome,
-    OutputStream, ProcessId, Received, ReceivedFiles, Root, SpawnFailure, SpawnFailureKind, Stdio,
+    OutputStream, ProcessId, Received, ReceivedFiles, Resolver, Root, SpawnFailure, SpawnFailureKind, Stdio,
     TerminalSize, Tmpfs, ToGuest, ToHost, Transfer, Usage, Writable,
 };
 
 /// The version that this release speaks; both sides must speak the same.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// The name of the virtio-serial port that carries the protocol.
 pub const PORT_NAME: &str = "org.microagent.agent";

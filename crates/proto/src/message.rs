@@ -18,6 +18,8 @@ pub enum ToGuest<'a> {
     Identify(Identity),
     /// Configure the network device; answered by [`ToHost::Done`].
     Connect(Network),
+    /// Have programs add domains to names, in the network that is configured; answered by [`ToHost::Done`].
+    Resolve(Resolver),
     /// Set the wall clock, after the machine was frozen; answered by [`ToHost::Done`].
     SetClock {
         /// The time since the Unix epoch in UTC, at the moment of sending.
@@ -290,6 +292,15 @@ pub struct Network {
     pub nameservers: Vec<Ipv4Addr>,
     /// The same of IPv6, if there is to be one.
     pub ipv6: Option<Network6>,
+}
+
+/// What programs make of a name before they ask for it: this machine's own, where a network may be a template's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// For `search` in `/etc/resolv.conf`.
+    pub search: Vec<String>,
+    /// For `options` there.
+    pub options: Vec<String>,
 }
 
 /// The network device's configuration for IPv6.

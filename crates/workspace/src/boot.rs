@@ -11,7 +11,7 @@ use engine::{
     Accelerator, ControlError, Durability, Ended, Held, LaunchError, NetworkDevice, Tail, UnusableKvm, VmSpec,
 };
 use kernel::Release;
-use proto::{Arrangement, Identity, Root, ToGuest, Writable};
+use proto::{Arrangement, Identity, Resolver, Root, ToGuest, Writable};
 use template::TemplateKey;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -327,6 +327,7 @@ impl Booted {
         hostname: &str,
         machine_id: [u8; 16],
         arrangement: Arrangement,
+        resolver: Resolver,
     ) -> impl Future<Output = Result<(), BootError>> + use<> {
         let identity =
             Identity { hostname: hostname.to_owned(), machine_id, seed: random_bytes(), clock: now() };
@@ -351,6 +352,9 @@ impl Booted {
         if self.guest.ready == Ready::Nothing {
             let network = in_guest(self.guest.network);
             answers.extend(network.map(|network| self.agent.request(&ToGuest::Connect(network))));
+        }
+        if self.guest.network == Network::User && resolver != Resolver::default() {
+            answers.push(self.agent.request(&ToGuest::Resolve(resolver)));
         }
         async move {
             if let Some(root) = root {

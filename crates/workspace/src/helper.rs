@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::{MemorySize, Stalls};
 use home::Home;
-use proto::Arrangement;
+use proto::{Arrangement, Resolver};
 use template::Budget;
 
 use crate::agent::{Agent, AgentError};
@@ -117,7 +117,11 @@ impl Helper {
         let template = plan.find_machine_template(templates);
         let booted = plan.start(WritableDisk::Kept(scratch), template, None).await.map_err(failed)?;
         let helper = Self { booted, held: None };
-        helper.booted.set_up("volume", random_bytes(), Arrangement::default()).await.map_err(failed)?;
+        helper
+            .booted
+            .set_up("volume", random_bytes(), Arrangement::default(), Resolver::default())
+            .await
+            .map_err(failed)?;
         Ok(helper)
     }
 

@@ -49,6 +49,19 @@ pub fn delete_network(home: &Home, name: &Name) -> Result<(), DeleteNetworkError
     }
 }
 
+/// The networks that nobody is on, and that no workspace joins when it starts.
+pub fn unneeded_networks(home: &Home) -> std::io::Result<Vec<NamedNetwork>> {
+    let users = network_users(home)?;
+    let mut unneeded = Vec::new();
+    for (name, found) in NamedNetwork::all(home)? {
+        let Ok(network) = found else { continue };
+        if !users.contains_key(&name) && network.members()?.is_empty() {
+            unneeded.push(network);
+        }
+    }
+    Ok(unneeded)
+}
+
 /// The workspaces that are on each network by their settings.
 pub fn network_users(home: &Home) -> std::io::Result<BTreeMap<Name, Vec<Name>>> {
     let mut users: BTreeMap<Name, Vec<Name>> = BTreeMap::new();

@@ -2,7 +2,7 @@
 //! stays for the next start.
 
 use home::{read_record, write_record};
-use network::{PublishSpec, Published, Report};
+use network::{PublishSpec, Published, Report, withdraw};
 
 use crate::control::{Reply, Request};
 use crate::record::WorkspaceRecord;
@@ -21,7 +21,7 @@ impl Workspace {
     /// Publishes ports, at once if it runs; those that were published now.
     pub fn publish(&self, ports: &PublishSpec) -> Result<Vec<Published>, WorkspaceError> {
         let request = Request::Publish { ports: ports.clone() };
-        self.change_ports(&request, |kept| {
+        self.change_ports(&request, |kept, _| {
             kept.retain(|other| other != ports);
             kept.push(ports.clone());
             true
@@ -33,10 +33,8 @@ impl Workspace {
     pub fn withdraw(&self, ports: &PublishSpec) -> Result<Vec<Published>, WorkspaceError> {
         let request = Request::Withdraw { ports: ports.clone() };
         let mut found = false;
-        let withdrawn = self.change_ports(&request, |kept| {
-            let before = kept.len();
-            kept.retain(|other| !is_same(other, ports));
-            found = kept.len() < before;
+        let withdrawn = self.change_ports(&request, |kept, live| {
+            found = withdraw(kept, ports, live);
             found
         })?;
         if withdrawn.is_empty() && !found {
@@ -52,7 +50,7 @@ impl Workspace {
     fn change_ports(
         &self,
         request: &Request,
-        change: impl FnOnce(&mut Vec<PublishSpec>) -> bool,
+        change: impl FnOnce(&mut Vec<PublishSpec>, Option<&[Published]>) -> bool,
     ) -> Result<Vec<Published>, WorkspaceError> {
         if !self.record().spec.has_network() {
             return Err(WorkspaceError::Refused {
@@ -73,7 +71,11 @@ impl Workspace {
         let path = self.directory().join("workspace.json");
         let record: Option<WorkspaceRecord> = read_record(&path)?;
         let mut record = record.ok_or_else(|| WorkspaceError::Unknown(self.name().clone()))?;
-        if change(&mut record.spec.publish) {
+        let live = match &answer {
+            Some(Reply::Published(ports)) => Some(&ports[..]),
+            _ => None,
+        };
+        if change(&mut record.spec.publish, live) {
             write_record(&path, &record)?;
         }
         drop(held);
@@ -82,12 +84,4 @@ impl Workspace {
             _ => Ok(Vec::new()),
         }
     }
-}
-
-/// Whether `named` names what was asked for as `wanted`: the same, or any port of this host for the same of the guest.
-fn is_same(wanted: &PublishSpec, named: &PublishSpec) -> bool {
-    let anywhere = named.host == 0 && named.address.is_none();
-    wanted == named
-        || anywhere
-            && (wanted.guest, wanted.number, wanted.protocol) == (named.guest, named.number, named.protocol)
 }

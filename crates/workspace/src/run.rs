@@ -35,6 +35,7 @@ use crate::copy::{Copied, CopyError};
 use crate::networks::join;
 use crate::plan::{Plan, WritableDisk};
 use crate::record::{KeepError, exists};
+use crate::resolver::in_guest;
 use crate::root::{RootError, chain_id, root_file_system};
 use crate::service::{Service, ServiceError};
 use crate::spec::WorkspaceSpec;
@@ -58,6 +59,8 @@ pub struct RunRequest {
     pub machine: MachineSettings,
     /// Its network, where it has one.
     pub network: network::Settings,
+    /// What its programs make of names before they ask for them.
+    pub resolver: network::Resolver,
     /// The ports that are published on this host.
     pub publish: Vec<PublishSpec>,
     /// The named networks that it is on.
@@ -391,8 +394,8 @@ impl PreparedRun {
         let network = network.map_err(RunError::Network)?;
         let machine_id = self.kept.as_ref().map_or_else(MachineId::random, KeptRun::machine_id);
         let hostname = request.hostname.as_deref().unwrap_or(request.name.as_str());
-        let set_up =
-            booted.set_up(hostname, machine_id.bytes(), request.arrangement(&self.command.directory));
+        let arrangement = request.arrangement(&self.command.directory);
+        let set_up = booted.set_up(hostname, machine_id.bytes(), arrangement, in_guest(&request.resolver));
         let process = booted.agent.spawn(self.command);
         let (agent, stalls) = (booted.agent.clone(), booted.machine.stalls());
         let mut running = Running::new(booted, process, streams, &request);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::{Demand, MemorySize, Requested};
 use home::Name;
 use kernel::Release;
-use network::{Egress, EgressRule, HostAccess, HostEntry, Policy, PublishSpec};
+use network::{Egress, EgressRule, HostAccess, HostEntry, Policy, PublishSpec, ResolverOption, SearchDomain};
 use serde::{Deserialize, Serialize};
 
 use volume::Mount;
@@ -77,6 +77,12 @@ pub struct WorkspaceSpec {
     /// The name servers to ask; this host's if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// The domains that are added to names; this host's if there are none, and none if it is `.`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<SearchDomain>,
+    /// The options of its resolv.conf.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_option: Vec<ResolverOption>,
     /// Names of its own, each with an address.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add_host: Vec<HostEntry>,
@@ -149,6 +155,8 @@ impl Default for WorkspaceSpec {
             publish: Vec::new(),
             host_access: HostAccess::default(),
             dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_option: Vec::new(),
             add_host: Vec::new(),
             pcap: None,
             egress: None,

@@ -17,6 +17,7 @@ use crate::attach::attach_all;
 use crate::boot::{Booted, ConsoleSink};
 use crate::plan::{Plan, WritableDisk};
 use crate::record::WorkspaceRecord;
+use crate::resolver::in_guest;
 use crate::root::{chain_id, open_root, root_file_system};
 use crate::state::State;
 use crate::supervisor::report::{Failure, Said, hear};
@@ -137,7 +138,8 @@ impl Booted {
         let name = workspace.called_now();
         let hostname = record.spec.hostname.as_deref().unwrap_or(name.name().as_str());
         let arrangement = record.spec.arrangement(&record.service.directory);
-        match self.set_up(hostname, record.id.bytes(), arrangement).await {
+        let resolver = in_guest(&record.spec.resolver());
+        match self.set_up(hostname, record.id.bytes(), arrangement, resolver).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.why_not_set_up(error).await.into()),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use engine::{Durability, SaveError};
 use home::{Home, LockError};
 use image::Image;
-use proto::{Arrangement, Command, Stdio};
+use proto::{Arrangement, Command, Resolver, Stdio};
 use template::{Budget, Making, TemplateError, TemplateKey, Templates};
 
 use crate::agent::{Agent, Process};
@@ -107,7 +107,7 @@ pub async fn warm(home: &Home, request: &WarmRequest) -> Result<Warmed, WarmErro
 
     fill_blank(home, request.machine.disk_size, &making.disk)?;
     let booted = boot(&plan, &making, Durability::Scratch).await?;
-    booted.set_up("localhost", random_bytes(), Arrangement::default()).await?;
+    booted.set_up("localhost", random_bytes(), Arrangement::default(), Resolver::default()).await?;
     warm_up(&booted.agent).await;
     let name = request.image.reference.as_ref().map_or_else(String::new, ToString::to_string);
     save(home, booted, making, &name, request.budget).await?;

@@ -174,6 +174,10 @@ impl Agent {
                 let outcome = network::connect(&wanted).and_then(|()| self.etc.show_network(&wanted));
                 self.answer(outcome);
             }
+            ToGuest::Resolve(resolver) => {
+                let outcome = self.etc.show_resolver(&resolver);
+                self.answer(outcome);
+            }
             ToGuest::Arrange(wanted) => {
                 let outcome = match self.root {
                     Some(_) => arrange::arrange(&wanted),

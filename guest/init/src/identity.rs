@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use proto::Identity;
+use proto::{Identity, Resolver};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::time::{ClockId, Timespec};
@@ -24,6 +24,7 @@ pub(crate) struct Etc {
     directory: OwnedFd,
     hostname: String,
     address: Option<Ipv4Addr>,
+    nameservers: Vec<Ipv4Addr>,
 }
 
 impl Etc {
@@ -38,7 +39,7 @@ impl Etc {
             Ok(rustix::fs::open("/etc-files", flags, Mode::empty())?)
         };
         let directory = make().map_err(failed("make the files for /etc"))?;
-        Ok(Self { directory, hostname: "localhost".to_owned(), address: None })
+        Ok(Self { directory, hostname: "localhost".to_owned(), address: None, nameservers: Vec::new() })
     }
 
     /// Binds the files into the root file system, which is the root by now.
@@ -80,8 +81,14 @@ impl Etc {
     /// Shows the network's address and name servers.
     pub(crate) fn show_network(&mut self, network: &proto::Network) -> Result<(), String> {
         self.address = Some(network.address);
-        self.write("resolv.conf", &crate::network::resolver_configuration(network))?;
+        self.nameservers.clone_from(&network.nameservers);
+        self.show_resolver(&Resolver::default())?;
         self.write_hosts()
+    }
+
+    /// Shows what is added to names.
+    pub(crate) fn show_resolver(&self, resolver: &Resolver) -> Result<(), String> {
+        self.write("resolv.conf", &crate::network::resolver_configuration(&self.nameservers, resolver))
     }
 
     fn write_hosts(&self) -> Result<(), String> {

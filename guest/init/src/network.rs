@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use proto::Network;
+use proto::{Network, Resolver};
 
 use crate::failed;
 use crate::kernel_calls::{add_address_6, add_default_route, add_default_route_6, bring_up, set_address};
@@ -51,8 +51,29 @@ fn connect_6(network: &proto::Network6) -> std::io::Result<()> {
 }
 
 /// The content of `/etc/resolv.conf`.
-pub(crate) fn resolver_configuration(network: &Network) -> String {
-    let lines: Vec<String> =
-        network.nameservers.iter().map(|server| format!("nameserver {server}\n")).collect();
+pub(crate) fn resolver_configuration(nameservers: &[Ipv4Addr], resolver: &Resolver) -> String {
+    let line = |word: &str, values: &[String]| {
+        if values.is_empty() { String::new() } else { format!("{word} {}\n", values.join(" ")) }
+    };
+    let servers = nameservers.iter().map(|server| format!("nameserver {server}\n"));
+    let mut lines = vec![line("search", &resolver.search)];
+    lines.extend(servers);
+    lines.push(line("options", &resolver.options));
     lines.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_s_configuration_has_a_line_for_what_there_is() {
+        let servers = [Ipv4Addr::new(10, 0, 2, 3)];
+        assert_eq!(resolver_configuration(&servers, &Resolver::default()), "nameserver 10.0.2.3\n");
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let resolver =
+            Resolver { search: words(&["a.example", "b"]), options: words(&["ndots:2", "rotate"]) };
+        let shown = resolver_configuration(&servers, &resolver);
+        assert_eq!(shown, "search a.example b\nnameserver 10.0.2.3\noptions ndots:2 rotate\n");
+    }
 }

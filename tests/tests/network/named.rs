@@ -164,3 +164,22 @@ fn what_makes_no_sense_on_a_network_is_refused_before_anything_boots() {
     let error = world.microagent(["network", "connect", "backend", "web"]).outcome().error(2);
     assert!(error.contains("does not exist"), "{error}");
 }
+
+#[test]
+fn networks_that_nobody_needs_are_pruned_and_no_others() {
+    let world = World::own().warm_machine();
+    for name in ["joined", "needed", "unneeded", "other"] {
+        world.microagent(["network", "create", name]).outcome().success();
+    }
+    let words = ["--network", "joined", "busybox", "sleep", "1000"];
+    world.run(["-d", "--name", "box"]).args(words).outcome().success();
+    world.microagent(["create", "--network", "needed", "--image", "busybox"]).outcome().success();
+    let refused = world.microagent(["network", "prune"]).outcome();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.error(2).contains("network prune --yes"));
+    assert!(told.contains("unneeded  10.89.2.0/24\n") && !told.contains("joined"), "{told}");
+    let pruned = document(&world, &["network", "prune", "--yes"]);
+    assert_eq!(pruned, serde_json::json!({ "removed": ["other", "unneeded"] }));
+    assert_eq!(world.microagent(["network", "list", "-q"]).outcome().success(), "joined\nneeded\n");
+    assert_eq!(world.microagent(["network", "prune"]).outcome().success(), "");
+}

@@ -84,7 +84,10 @@ fn ports_are_reached_shown_and_changed_while_a_workspace_runs_and_stay_across_re
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     assert_eq!(page, "web\n");
-    world.microagent(["port", "remove", "web", "80"]).outcome().success();
+    // Those that were chosen go by the number that they have now, and of a range some.
+    world.microagent(["port", "add", "web", "127.0.0.1:0:83-85"]).outcome().success();
+    world.microagent(["port", "remove", "web", "84"]).outcome().success();
+    world.microagent(["port", "remove", "web", &format!("{port}:80")]).outcome().success();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     assert!(
         world.microagent(["port", "remove", "web", "80"]).outcome().error(1).contains("does not publish")
@@ -97,7 +100,7 @@ fn ports_are_reached_shown_and_changed_while_a_workspace_runs_and_stay_across_re
         .iter()
         .map(|port| port["guest_port"].as_u64().unwrap())
         .collect();
-    assert_eq!(guests, [81, 82]);
+    assert_eq!(guests, [81, 82, 83, 85]);
     world.microagent(["quarantine", "--reason", "test", "web"]).outcome().success();
     assert!(document(&world, &["port", "web"]).as_array().unwrap().is_empty());
     world.microagent(["quarantine", "--release", "--reason", "test", "web"]).outcome().success();

@@ -187,9 +187,9 @@ pub(super) static COMMANDS: &[DockerCommand] = &[
         )
     }),
     command(
-        &["network connect", "network disconnect", "network prune"],
+        &["network connect", "network disconnect"],
         &["backend"],
-        "does not exist: a workspace is on the networks with which it was made, and networks take no room",
+        "does not exist: a workspace is on the networks with which it was made",
         |_| "say it when it is made: microagent create --network backend --image IMAGE".to_owned(),
     ),
     command(

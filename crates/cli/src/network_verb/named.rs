@@ -1,4 +1,4 @@
-//! `network create`, `list`, `inspect` and `delete`: networks that workspaces share.
+//! `network create`, `list`, `inspect`, `delete` and `prune`: networks that workspaces share.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -8,13 +8,14 @@ use home::{Home, Name};
 use jiff::Timestamp;
 use network::{Member, NamedNetwork, NamedNetworkError};
 use serde::Serialize;
-use workspace::{DeleteNetworkError, delete_network, network_users};
+use workspace::{DeleteNetworkError, delete_network, network_users, unneeded_networks};
 
 use crate::args::Global;
 use crate::completion::networks;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
+use crate::question::{agreed, can_ask};
 
 /// What is done with networks that workspaces share.
 #[derive(Debug, Subcommand)]
@@ -58,6 +59,22 @@ pub(crate) enum NetworkVerb {
         #[arg(required = true, add = networks())]
         names: Vec<Name>,
     },
+    /// Delete the networks that nobody is on, and no workspace joins
+    #[command(after_help = "Example:
+  microagent network prune")]
+    Prune {
+        /// Do not ask
+        #[arg(short, long, visible_alias = "force")]
+        yes: bool,
+    },
+}
+
+/// What `network prune --json` prints; a contract.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Pruned {
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    removed: Vec<Name>,
 }
 
 /// What `network list --json` and `network inspect --json` print for each; a contract.
@@ -93,6 +110,7 @@ pub(super) fn network(global: &Global, home: &Home, verb: &NetworkVerb) -> Resul
         NetworkVerb::List { quiet } => list(global, home, *quiet),
         NetworkVerb::Inspect { names } => inspect(global, home, names),
         NetworkVerb::Delete { names } => Ok(delete(global, home, names)),
+        NetworkVerb::Prune { yes } => prune(global, home, *yes),
     }
 }
 
@@ -198,4 +216,29 @@ fn delete(global: &Global, home: &Home, names: &[Name]) -> Exit {
         }
     }
     exit
+}
+
+fn prune(global: &Global, home: &Home, yes: bool) -> Result<Exit, Failure> {
+    let plan = unneeded_networks(home).map_err(|error| Failure::new("system", &error))?;
+    if !plan.is_empty() && !yes {
+        for network in &plan {
+            output::talk(&format!("{}  {}", network.name(), network.subnet()));
+        }
+        if !can_ask() {
+            return Err(Failure::usage("cannot ask whether to delete these: standard input is no terminal")
+                .hint(Some("say it: microagent network prune --yes")));
+        }
+        if !agreed("delete these? [y/N] ") {
+            output::talk("nothing was deleted");
+            return Ok(Exit::Success);
+        }
+    }
+    // What is used by now stays.
+    let names = plan.iter().map(|network| network.name().clone());
+    let pruned = Pruned { removed: names.filter(|name| delete_network(home, name).is_ok()).collect() };
+    match global.format() {
+        Format::Json => output::json(&pruned),
+        Format::Text => pruned.removed.iter().for_each(|name| output::data(name.as_str())),
+    }
+    Ok(Exit::Success)
 }

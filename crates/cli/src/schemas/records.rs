@@ -182,6 +182,8 @@ pub(crate) struct Spec {
     publish: Option<Vec<String>>,
     host_access: String,
     dns: Option<Vec<String>>,
+    dns_search: Option<Vec<String>>,
+    dns_option: Option<Vec<String>>,
     add_host: Option<Vec<String>>,
     pcap: Option<String>,
     egress: Option<String>,
