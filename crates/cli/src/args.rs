@@ -45,6 +45,7 @@ use crate::perf::PerfVerb;
 use crate::port::PortArgs;
 use crate::push::PushArgs;
 use crate::quarantine::QuarantineArgs;
+use crate::read::Foreign;
 use crate::registry_verbs::RegistryVerb;
 use crate::resize::ResizeArgs;
 use crate::start::StartArgs;
@@ -308,9 +309,12 @@ pub(crate) enum Verb {
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
     GuardTerminal,
-    /// Read layers that are handed over, and do nothing else
-    #[command(hide = true, name = "read-layers")]
-    ReadLayers,
+    /// Read foreign bytes that are handed over, and do nothing else
+    #[command(hide = true)]
+    Read {
+        /// What they are
+        foreign: Foreign,
+    },
     /// Try what QEMU's confinement must refuse, and tell
     #[command(hide = true, name = "try-confinement")]
     TryConfinement(TryConfinementArgs),

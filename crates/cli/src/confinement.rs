@@ -42,7 +42,7 @@ pub(crate) struct TryConfinementArgs {
 pub(crate) enum Role {
     /// What a running workspace has.
     Supervisor,
-    /// What reads layers.
+    /// What reads foreign bytes.
     Reader,
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn attempt(global: &Global, targets: &str, role: Option<Role>) -> Res
         Targets::parse(targets).ok_or_else(|| Failure::usage("this command is for tests to use"))?;
     match role {
         Some(Role::Supervisor) => workspace::confine_supervisor(&open_home(global)?, &[]),
-        Some(Role::Reader) => rootfs::lock_in().map_err(|error| Failure::new("confinement", &error))?,
+        Some(Role::Reader) => reader::lock_in().map_err(|error| Failure::new("confinement", &error))?,
         None => {}
     }
     let outcome = if rustix::fs::fstat(standing(CONTROL_DESCRIPTOR)).is_ok() {

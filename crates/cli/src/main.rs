@@ -42,7 +42,7 @@ mod pull;
 mod push;
 mod quarantine;
 mod question;
-mod read_layers;
+mod read;
 mod registry_verbs;
 mod resize;
 mod run;
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error, &words()).into(),
     };
     start_log(args.global.verbose);
-    read_layers::elsewhere();
+    read::elsewhere();
     let format = args.global.format();
     let exit = match dispatch(args) {
         Ok(exit) => exit,
@@ -153,7 +153,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Man { directory } => man::write(&directory),
         Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),
-        Verb::ReadLayers => read_layers::read_layers(),
+        Verb::Read { foreign } => read::read(foreign),
         Verb::TryConfinement(args) => confinement::try_confinement(&global, &args),
         Verb::Attempt { targets, role } => confinement::attempt(&global, &targets, role),
     }

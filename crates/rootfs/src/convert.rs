@@ -189,8 +189,8 @@ fn anywhere(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
-    if let Some(reader) = locked::reader().filter(|_| layers.expected > 0) {
-        return locked::convert(reader, layers, meaning, output, limits, progress);
+    if let Some(program) = reader::program().filter(|_| layers.expected > 0) {
+        return locked::convert(program, layers, meaning, output, limits, progress);
     }
     let open = |layer: &LayerBlob| Ok(Box::new(open_blob(layer)?) as Box<dyn Read + Send>);
     read_and_write(layers, meaning, output, limits, progress, &open)
