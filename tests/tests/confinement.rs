@@ -1,8 +1,13 @@
 //! What QEMU is confined by, tried from inside; and hosts that lack parts of it.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
-use microagent_tests::{Invocation, World};
+use microagent_tests::{Invocation, World, succeed, wait_until};
+use rustix::process::Pid;
 use serde_json::Value;
 
 /// Attempts that need a right that a container's root may lack, or a device that a host may lack.
@@ -236,11 +241,85 @@ fn a_supervisor_cannot_reach_the_users_other_files_and_processes() {
 }
 
 #[test]
-fn what_reads_layers_can_do_nothing_else() {
+fn what_reads_foreign_bytes_can_do_nothing_else() {
     let world = World::shared();
     // It is shown without the parts that it is launched with beside: what is listed here it takes away from itself.
     let trial = Trial::of(attempts(&world, &["--as", "reader"]));
     assert_eq!(trial.succeeded(), [""; 0]);
+}
+
+/// The process that a command started to read foreign bytes, once it has locked itself in.
+fn reader_of(command: Pid) -> u64 {
+    let command = command.as_raw_nonzero();
+    let children = || {
+        let path = format!("/proc/{command}/task/{command}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u64>>()
+    };
+    // The filter that it is launched with, and the one that it puts on itself.
+    let locked = |pid: &u64| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == "Seccomp_filters:\t2")
+    };
+    wait_until(Duration::from_secs(60), || {
+        if children().iter().any(locked) { vec![] } else { vec!["no reader is locked in"] }
+    });
+    children().into_iter().find(locked).unwrap()
+}
+
+#[test]
+fn archives_and_packages_are_read_by_a_process_that_has_none_of_the_users_files() {
+    let world = World::shared();
+    let pipe = world.path().join("package.deb");
+    succeed(Command::new("mkfifo").arg(&pipe));
+    // Each begins, and goes on when its reader was looked at; what goes on is none of these.
+    let cases: [(&[&str], &str, &[u8]); 3] = [
+        (&["load"], "archive", &[b'x'; 64]),
+        (&["import", "-", "none:1"], "packed", b"\x1f\x8b\x08\0\0\0"),
+        (&["kernel", "install", "--deb", pipe.to_str().unwrap()], "kernel-package", b"!<arch>\n"),
+    ];
+    for (words, job, beginning) in cases {
+        let mut running = world.microagent(words).open_input().start();
+        let mut input: Box<dyn Write> = if job == "kernel-package" {
+            Box::new(File::options().write(true).open(&pipe).unwrap())
+        } else {
+            Box::new(running.input.take().unwrap())
+        };
+        input.write_all(beginning).unwrap();
+        let reader = reader_of(running.pid());
+        assert!(
+            told(reader, "cmdline").ends_with(&format!("\0read\0{job}\0")),
+            "{}",
+            told(reader, "cmdline")
+        );
+        let mut open: Vec<_> = std::fs::read_dir(format!("/proc/{reader}/fd"))
+            .unwrap()
+            .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
+            .map(|target| target.split(':').next().unwrap().to_owned())
+            .collect();
+        open.sort();
+        assert_eq!(open, ["/dev/null", "/dev/null", "pipe", "pipe", "pipe", "socket"], "{job}");
+        assert_eq!(told(reader, "net/dev").lines().count(), 3, "two lines of heading, and `lo`");
+        assert_eq!(told(reader, "environ"), "");
+        no_dumps(reader);
+        drop(input);
+        running.wait().error(1);
+    }
+}
+
+#[test]
+fn what_a_reader_leaves_out_of_an_image_is_told() {
+    let world = World::own();
+    let mut layer = tar::Builder::new(Vec::new());
+    layer.append_pax_extensions([("SCHILY.xattr.odd.attribute", &b"1"[..])]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    layer.append_data(&mut header, "file", std::io::empty()).unwrap();
+    world.microagent(["import", "-", "odd:1"]).bytes(layer.into_inner().unwrap()).outcome().success();
+    // It needs no machine, so it gets none.
+    let run = world.microagent(["-v", "run", "--require-confinement", "odd:1", "true"]);
+    let said = lesser_host(run, "namespaces").outcome().error(125);
+    assert!(said.contains("dropped an extended attribute path=\"file\" name=\"odd.attribute\""), "{said}");
 }
 
 #[test]

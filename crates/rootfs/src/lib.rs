@@ -11,4 +11,4 @@ pub use chain::chain_id;
 pub use convert::{ArchiveFile, ConvertError, Converted, Limits, convert, convert_archive, convert_arriving};
 pub use layer::{LayerBlob, LayerError};
 pub use locked::{READ_LAYERS, Told, read_layers};
-pub use merge::EntryError;
+pub use merge::{EntryError, LeftOut};
