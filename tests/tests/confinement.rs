@@ -397,6 +397,8 @@ fn a_workspace_keeps_what_it_requires_and_status_tells_what_it_got() {
     let refused = lesser_host(refused, "landlock").outcome().error(1);
     assert!(refused.contains("no Landlock"), "{refused}");
 
+    sealed_machines_are_confined_or_do_not_boot(&world);
+
     world.microagent(["start", "strict"]).outcome().success();
     lesser_host(world.microagent(["start", "lax"]), "namespaces").outcome().success();
     let whole: Value = serde_json::from_str(&status("strict")).unwrap();
@@ -411,4 +413,36 @@ fn a_workspace_keeps_what_it_requires_and_status_tells_what_it_got() {
         "{shown}"
     );
     world.microagent(["kill", "strict", "lax"]).outcome().success();
+}
+
+/// What reads disks of what is at rest, and makes templates: where the workspace demands it, or the command does.
+fn sealed_machines_are_confined_or_do_not_boot(world: &World) {
+    world.microagent(["volume", "create", "data"]).outcome().success();
+    let file = world.path().join("file");
+    let file = file.to_str().unwrap();
+    std::fs::write(file, "content").unwrap();
+    let refused = |words: &[&str]| {
+        let call = world.microagent(["--json"]).args(words);
+        let error = lesser_host(call, "namespaces").outcome().error(1);
+        assert!(
+            error.contains("\"kind\":\"confinement\"") && error.contains("no namespaces"),
+            "{words:?}: {error}"
+        );
+    };
+    refused(&["cp", file, "strict:/file"]);
+    refused(&["cp", "strict:/etc/passwd", "/dev/null"]);
+    refused(&["commit", "strict", "made:1"]);
+    refused(&["resize", "strict", "--size", "20g"]);
+    refused(&["--require-confinement", "cp", file, "lax:/file"]);
+    refused(&["cp", "--require-confinement", file, "lax:/file"]);
+    refused(&["volume", "resize", "data", "--size", "20g", "--require-confinement"]);
+    let by_environment = world.microagent(["--json", "cp", file, "lax:/file"]);
+    let by_environment = by_environment.env("MICROAGENT_REQUIRE_CONFINEMENT", "1");
+    assert!(lesser_host(by_environment, "landlock").outcome().error(1).contains("no Landlock"));
+    let template = ["--templates", "4g", "template", "warm", "--require-confinement"];
+    let error = lesser_host(world.microagent(template), "namespaces").outcome().error(1);
+    assert!(error.contains("no namespaces"), "{error}");
+    // Where nobody demands it, and where it is there, they do their work.
+    lesser_host(world.microagent(["cp", file, "lax:/file"]), "namespaces").outcome().success();
+    world.microagent(["cp", file, "strict:/file"]).outcome().success();
 }

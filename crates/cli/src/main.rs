@@ -122,9 +122,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Logs(logs) => logs::logs(&global, &logs),
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),
-        Verb::Supervise { name, pcap, require_confinement } => {
-            supervise::supervise(&global, name, pcap, require_confinement)
-        }
+        Verb::Supervise { name, pcap } => supervise::supervise(&global, name, pcap),
         Verb::Doctor(_) => doctor::doctor(&global),
         Verb::Df => disk_verbs::df(&global),
         Verb::Prune(prune) => disk_verbs::prune(&global, &prune),

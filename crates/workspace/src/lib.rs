@@ -84,7 +84,7 @@ pub use end::Ended;
 pub use event::{Event, EventFilter, EventKind, EventReader, FollowEvents};
 pub use exec::{Capture, Captured, ExecRequest, ExecStatus, detach, execute};
 pub use health::Health;
-pub use helper::{HelperError, helper_machine, volume_machine};
+pub use helper::{HelperError, HelperTerms, helper_machine, volume_machine};
 pub use image_use::image_users;
 pub use initramfs::InitramfsError;
 pub use inspect::inspect;
