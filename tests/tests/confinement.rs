@@ -241,6 +241,35 @@ fn a_supervisor_cannot_reach_the_users_other_files_and_processes() {
 }
 
 #[test]
+fn a_run_in_the_foreground_cannot_reach_the_users_other_files_and_processes() {
+    let world = World::shared();
+    let place = world.path().join("outputs");
+    std::fs::create_dir_all(&place).unwrap();
+    let trial = Trial::of(attempts(&world, &["--as", "run"]).directory(&place));
+    let open: Vec<_> = NOT_FOR_SUPERVISORS.iter().filter(|what| !trial.refused(what)).collect();
+    assert!(open.is_empty(), "these succeed: {open:?}");
+    assert!(!trial.refused("connect to a TCP service"), "the network is the guest's");
+
+    // The real one: each of its threads, and where its output goes.
+    let run =
+        world.run(["--output", "made=/made:out/made", "-i", "busybox", "sh", "-c", "echo up; cat >/made"]);
+    std::fs::create_dir_all(place.join("out")).unwrap();
+    let mut running = run.directory(&place).open_input().start();
+    running.wait_for("up");
+    let pid = running.pid().as_raw_nonzero();
+    let threads =
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|thread| thread.unwrap().path());
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "a thread is as free as before: {status}");
+    }
+    is_hardened(u64::try_from(pid.get()).unwrap());
+    running.input.as_mut().unwrap().write_all(b"content").unwrap();
+    running.wait().success();
+    assert_eq!(std::fs::read_to_string(place.join("out/made")).unwrap(), "content");
+}
+
+#[test]
 fn what_reads_foreign_bytes_can_do_nothing_else() {
     let world = World::shared();
     // It is shown without the parts that it is launched with beside: what is listed here it takes away from itself.

@@ -55,6 +55,9 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, &step))
         .map_err(|error| run_failure(&error))?;
     let template_use = prepared.template_use();
+    // What is shown while it goes on has a thread.
+    steps.done();
+    prepared.confine(&home);
     let mut raw_mode = None;
     let finished = runtime()?.block_on(async {
         let controls = signals::watch().map_err(|error| Failure::new("system", &error))?;

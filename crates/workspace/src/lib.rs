@@ -108,7 +108,7 @@ pub use start::{SUPERVISOR_LOCK, SUPERVISOR_REPORT, Started, start};
 pub use state::{BootRecord, EndRecord, Ending, Exit, Quarantine, State, StateRecord};
 pub use stop_signal::{InvalidStopSignal, StopSignal};
 pub use streams::{Input, Streams};
-pub use supervisor::confined::confine as confine_supervisor;
+pub use supervisor::confined::{confine as confine_supervisor, confine_run};
 pub use supervisor::report::causes;
 pub use supervisor::{Supervise, supervise};
 pub use tmpfs::{InvalidTmpfs, Tmpfs};

@@ -116,6 +116,7 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
     };
     let held = trial.held.clone().unwrap_or_default();
     let landlock = held.landlock.map(|version| format!("Landlock {version}"));
+    let around = landlock.clone().unwrap_or_else(|| "nothing of ours".to_owned());
     let has = |part, words: &str| held.has(part).then(|| words.to_owned());
     let parts = [
         landlock,
@@ -136,7 +137,8 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
         0 => format!("{tried} attempts from inside were refused"),
         _ => format!("of {tried} attempts from inside these succeed: {}", open.join(", ")),
     };
-    let found = format!("QEMU has {parts}, and limits in place of a cgroup; {tried}");
+    let found =
+        format!("QEMU has {parts}, and limits in place of a cgroup; what runs it has {around}; {tried}");
     match held.missing.first() {
         None if open.is_empty() => Check::ok(NAME, found),
         None => Check::warning(NAME, found, "use a newer kernel"),
