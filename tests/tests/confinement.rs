@@ -468,7 +468,8 @@ fn sealed_machines_are_confined_or_do_not_boot(world: &World) {
     let by_environment = world.microagent(["--json", "cp", file, "lax:/file"]);
     let by_environment = by_environment.env("MICROAGENT_REQUIRE_CONFINEMENT", "1");
     assert!(lesser_host(by_environment, "landlock").outcome().error(1).contains("no Landlock"));
-    let template = ["--templates", "4g", "template", "warm", "--require-confinement"];
+    // Of a machine that no other test has.
+    let template = ["--templates", "4g", "template", "warm", "--memory", "333m", "--require-confinement"];
     let error = lesser_host(world.microagent(template), "namespaces").outcome().error(1);
     assert!(error.contains("no namespaces"), "{error}");
     // Where nobody demands it, and where it is there, they do their work.
