@@ -72,7 +72,7 @@ soaknet: test-packages ## Use a guest's network for a minute, and see that the m
 	cargo build --locked --package microagent-cli
 	MICROAGENT_NETWORK_SOAK=60 cargo test --package microagent-tests --locked --test stories network::loads::memory -- --nocapture
 
-test-kvm: ## Test what differs under KVM, in a Debian guest with kvm_amd that QEMU plays; as root, some ten minutes
+test-kvm: ## Test what differs under KVM, in a Debian guest with kvm_amd that QEMU plays; as root, some five minutes
 	scripts/install-packages $$(scripts/packages run) mmdebstrap debian-archive-keyring
 	cargo build --locked --package microagent-cli
 	scripts/test-kvm

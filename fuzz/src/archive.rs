@@ -16,7 +16,7 @@ pub fn load_archive(bytes: &[u8]) {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let store = Store::open(directory.path()).expect("a store can be made");
     let options = LoadOptions { platform: Platform::of_host(), name: None, archive_size: 64 << 20 };
-    for loaded in load(&store, &archive[..], &options).unwrap_or_default() {
+    for loaded in load(&store, std::io::Cursor::new(archive), &options).unwrap_or_default() {
         assert!(
             store.check(&loaded.manifest_digest).expect("the store can be read"),
             "a manifest is not whole"

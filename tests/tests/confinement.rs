@@ -1,8 +1,13 @@
 //! What QEMU is confined by, tried from inside; and hosts that lack parts of it.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
-use microagent_tests::{Invocation, World};
+use microagent_tests::{Invocation, World, succeed, wait_until};
+use rustix::process::Pid;
 use serde_json::Value;
 
 /// Attempts that need a right that a container's root may lack, or a device that a host may lack.
@@ -280,11 +285,114 @@ fn a_supervisor_cannot_reach_the_users_other_files_and_processes() {
 }
 
 #[test]
-fn what_reads_layers_can_do_nothing_else() {
+fn a_run_in_the_foreground_cannot_reach_the_users_other_files_and_processes() {
+    let world = World::shared();
+    let place = world.path().join("outputs");
+    std::fs::create_dir_all(&place).unwrap();
+    let trial = Trial::of(attempts(&world, &["--as", "run"]).directory(&place));
+    let open: Vec<_> = NOT_FOR_SUPERVISORS.iter().filter(|what| !trial.refused(what)).collect();
+    assert!(open.is_empty(), "these succeed: {open:?}");
+    assert!(!trial.refused("connect to a TCP service"), "the network is the guest's");
+
+    // The real one: each of its threads, and where its output goes.
+    let run =
+        world.run(["--output", "made=/made:out/made", "-i", "busybox", "sh", "-c", "echo up; cat >/made"]);
+    std::fs::create_dir_all(place.join("out")).unwrap();
+    let mut running = run.directory(&place).open_input().start();
+    running.wait_for("up");
+    let pid = running.pid().as_raw_nonzero();
+    let threads =
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|thread| thread.unwrap().path());
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "a thread is as free as before: {status}");
+    }
+    is_hardened(u64::try_from(pid.get()).unwrap());
+    running.input.as_mut().unwrap().write_all(b"content").unwrap();
+    running.wait().success();
+    assert_eq!(std::fs::read_to_string(place.join("out/made")).unwrap(), "content");
+}
+
+#[test]
+fn what_reads_foreign_bytes_can_do_nothing_else() {
     let world = World::shared();
     // It is shown without the parts that it is launched with beside: what is listed here it takes away from itself.
     let trial = Trial::of(attempts(&world, &["--as", "reader"]));
     assert_eq!(trial.succeeded(), [""; 0]);
+}
+
+/// The process that a command started to read foreign bytes, once it has locked itself in.
+fn reader_of(command: Pid) -> u64 {
+    let command = command.as_raw_nonzero();
+    let children = || {
+        let path = format!("/proc/{command}/task/{command}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u64>>()
+    };
+    // The filter that it is launched with, and the one that it puts on itself.
+    let locked = |pid: &u64| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == "Seccomp_filters:\t2")
+    };
+    wait_until(Duration::from_secs(60), || {
+        if children().iter().any(locked) { vec![] } else { vec!["no reader is locked in"] }
+    });
+    children().into_iter().find(locked).unwrap()
+}
+
+#[test]
+fn archives_and_packages_are_read_by_a_process_that_has_none_of_the_users_files() {
+    let world = World::shared();
+    let pipe = world.path().join("package.deb");
+    succeed(Command::new("mkfifo").arg(&pipe));
+    // Each begins, and goes on when its reader was looked at; what goes on is none of these.
+    let cases: [(&[&str], &str, &[u8]); 3] = [
+        (&["load"], "archive", &[b'x'; 64]),
+        (&["import", "-", "none:1"], "packed", b"\x1f\x8b\x08\0\0\0"),
+        (&["kernel", "install", "--deb", pipe.to_str().unwrap()], "kernel-package", b"!<arch>\n"),
+    ];
+    for (words, job, beginning) in cases {
+        let mut running = world.microagent(words).open_input().start();
+        let mut input: Box<dyn Write> = if job == "kernel-package" {
+            Box::new(File::options().write(true).open(&pipe).unwrap())
+        } else {
+            Box::new(running.input.take().unwrap())
+        };
+        input.write_all(beginning).unwrap();
+        let reader = reader_of(running.pid());
+        assert!(
+            told(reader, "cmdline").ends_with(&format!("\0read\0{job}\0")),
+            "{}",
+            told(reader, "cmdline")
+        );
+        let mut open: Vec<_> = std::fs::read_dir(format!("/proc/{reader}/fd"))
+            .unwrap()
+            .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
+            .map(|target| target.split(':').next().unwrap().to_owned())
+            .collect();
+        open.sort();
+        assert_eq!(open, ["/dev/null", "/dev/null", "pipe", "pipe", "pipe", "socket"], "{job}");
+        assert_eq!(told(reader, "net/dev").lines().count(), 3, "two lines of heading, and `lo`");
+        assert_eq!(told(reader, "environ"), "");
+        no_dumps(reader);
+        drop(input);
+        running.wait().error(1);
+    }
+}
+
+#[test]
+fn what_a_reader_leaves_out_of_an_image_is_told() {
+    let world = World::own();
+    let mut layer = tar::Builder::new(Vec::new());
+    layer.append_pax_extensions([("SCHILY.xattr.odd.attribute", &b"1"[..])]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    layer.append_data(&mut header, "file", std::io::empty()).unwrap();
+    world.microagent(["import", "-", "odd:1"]).bytes(layer.into_inner().unwrap()).outcome().success();
+    // It needs no machine, so it gets none.
+    let run = world.microagent(["-v", "run", "--require-confinement", "odd:1", "true"]);
+    let said = lesser_host(run, "namespaces").outcome().error(125);
+    assert!(said.contains("dropped an extended attribute path=\"file\" name=\"odd.attribute\""), "{said}");
 }
 
 #[test]
@@ -362,6 +470,8 @@ fn a_workspace_keeps_what_it_requires_and_status_tells_what_it_got() {
     let refused = lesser_host(refused, "landlock").outcome().error(1);
     assert!(refused.contains("no Landlock"), "{refused}");
 
+    sealed_machines_are_confined_or_do_not_boot(&world);
+
     world.microagent(["start", "strict"]).outcome().success();
     lesser_host(world.microagent(["start", "lax"]), "namespaces").outcome().success();
     let whole: Value = serde_json::from_str(&status("strict")).unwrap();
@@ -376,4 +486,37 @@ fn a_workspace_keeps_what_it_requires_and_status_tells_what_it_got() {
         "{shown}"
     );
     world.microagent(["kill", "strict", "lax"]).outcome().success();
+}
+
+/// What reads disks of what is at rest, and makes templates: where the workspace demands it, or the command does.
+fn sealed_machines_are_confined_or_do_not_boot(world: &World) {
+    world.microagent(["volume", "create", "data"]).outcome().success();
+    let file = world.path().join("file");
+    let file = file.to_str().unwrap();
+    std::fs::write(file, "content").unwrap();
+    let refused = |words: &[&str]| {
+        let call = world.microagent(["--json"]).args(words);
+        let error = lesser_host(call, "namespaces").outcome().error(1);
+        assert!(
+            error.contains("\"kind\":\"confinement\"") && error.contains("no namespaces"),
+            "{words:?}: {error}"
+        );
+    };
+    refused(&["cp", file, "strict:/file"]);
+    refused(&["cp", "strict:/etc/passwd", "/dev/null"]);
+    refused(&["commit", "strict", "made:1"]);
+    refused(&["resize", "strict", "--size", "20g"]);
+    refused(&["--require-confinement", "cp", file, "lax:/file"]);
+    refused(&["cp", "--require-confinement", file, "lax:/file"]);
+    refused(&["volume", "resize", "data", "--size", "20g", "--require-confinement"]);
+    let by_environment = world.microagent(["--json", "cp", file, "lax:/file"]);
+    let by_environment = by_environment.env("MICROAGENT_REQUIRE_CONFINEMENT", "1");
+    assert!(lesser_host(by_environment, "landlock").outcome().error(1).contains("no Landlock"));
+    // Of a machine that no other test has.
+    let template = ["--templates", "4g", "template", "warm", "--memory", "333m", "--require-confinement"];
+    let error = lesser_host(world.microagent(template), "namespaces").outcome().error(1);
+    assert!(error.contains("no namespaces"), "{error}");
+    // Where nobody demands it, and where it is there, they do their work.
+    lesser_host(world.microagent(["cp", file, "lax:/file"]), "namespaces").outcome().success();
+    world.microagent(["cp", file, "strict:/file"]).outcome().success();
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use engine::{MemorySize, Requested};
+use engine::{Demand, MemorySize, Requested};
 use home::{InvalidName, Name};
 use image::{Platform, Reference};
 use kernel::Release;
 use network::{Egress, EgressRule, HostEntry, NamedNetwork, PublishSpec, ResolverOption, SearchDomain};
 use template::{Budget, TemplateKey};
-use workspace::{Artifact, DiskSize, DiskSlots, Mount, RestartPolicy, StopSignal, Tmpfs};
+use workspace::{Artifact, DiskSize, DiskSlots, HelperTerms, Mount, RestartPolicy, StopSignal, Tmpfs};
 
 use crate::artifacts::ArtifactsArgs;
 use crate::clone::CloneArgs;
@@ -45,6 +45,7 @@ use crate::perf::PerfVerb;
 use crate::port::PortArgs;
 use crate::push::PushArgs;
 use crate::quarantine::QuarantineArgs;
+use crate::read::Foreign;
 use crate::registry_verbs::RegistryVerb;
 use crate::resize::ResizeArgs;
 use crate::start::StartArgs;
@@ -115,11 +116,28 @@ pub(crate) struct Global {
         default_value = "30", value_parser = parse_time
     )]
     pub(crate) spare_time: Duration,
+    /// Start machines only where this host has all that confines them; `doctor` tells (also:
+    /// `MICROAGENT_REQUIRE_CONFINEMENT=1`)
+    #[arg(
+        long, global = true, env = "MICROAGENT_REQUIRE_CONFINEMENT", hide_env = true,
+        value_parser = FalseyValueParser::new(),
+    )]
+    pub(crate) require_confinement: bool,
 }
 
 impl Global {
     pub(crate) fn format(&self) -> Format {
         Format::wanted(self.json)
+    }
+
+    /// What becomes of machines where this host lacks a part of what confines them.
+    pub(crate) fn confinement(&self) -> Demand {
+        workspace::demand(self.require_confinement)
+    }
+
+    /// On what terms sealed machines start.
+    pub(crate) fn helpers(&self) -> HelperTerms {
+        HelperTerms { templates: self.templates, confinement: self.confinement() }
     }
 }
 
@@ -301,16 +319,16 @@ pub(crate) enum Verb {
         /// A file for what the network carries
         #[arg(long)]
         pcap: Option<PathBuf>,
-        /// Start only where this host has all that confines the machine
-        #[arg(long)]
-        require_confinement: bool,
     },
     /// Restore the terminal on standard input when the process that started this one is gone
     #[command(hide = true, name = "guard-terminal")]
     GuardTerminal,
-    /// Read layers that are handed over, and do nothing else
-    #[command(hide = true, name = "read-layers")]
-    ReadLayers,
+    /// Read foreign bytes that are handed over, and do nothing else
+    #[command(hide = true)]
+    Read {
+        /// What they are
+        foreign: Foreign,
+    },
     /// Try what QEMU's confinement must refuse, and tell
     #[command(hide = true, name = "try-confinement")]
     TryConfinement(TryConfinementArgs),
@@ -516,12 +534,6 @@ pub(crate) struct MachineArgs {
     /// What runs the guest's code: `auto`, `kvm` or `tcg` [default: auto]
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     pub(crate) accel: Option<Requested>,
-    /// Start only where this host has all that confines the machine; `doctor` tells
-    #[arg(
-        long, env = "MICROAGENT_REQUIRE_CONFINEMENT", hide_env = true, help_heading = "Machine",
-        value_parser = FalseyValueParser::new(),
-    )]
-    pub(crate) require_confinement: bool,
     /// The release of the guest kernel
     #[arg(long, value_name = "RELEASE", help_heading = "Machine")]
     pub(crate) kernel: Option<Release>,

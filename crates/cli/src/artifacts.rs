@@ -68,7 +68,7 @@ pub(crate) fn artifacts(global: &Global, args: &ArtifactsArgs) -> Result<Exit, F
     let mut booted = false;
     let outcome = runtime()?.block_on(async {
         let mut controls = signals::watch().map_err(|error| Failure::new("system", &error))?;
-        let files = OpenFiles::open(&workspace, Access::Read, global.templates).await;
+        let files = OpenFiles::open(&workspace, Access::Read, global.helpers()).await;
         let files = files.map_err(|error| cp::failure(&error))?;
         booted = files.booted();
         cp::tell_state(&files, &args.name);

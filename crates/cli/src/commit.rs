@@ -8,7 +8,7 @@ use workspace::{CommitError, CommitOutcome, CommitRequest, Workspace, helper_mac
 use crate::args::Global;
 use crate::completion::{images, workspaces};
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, helper_kind};
 use crate::output::{self, Format};
 use crate::progress::Counter;
 use crate::pull::{open_home, runtime};
@@ -72,7 +72,7 @@ pub(crate) fn commit(global: &Global, args: &CommitArgs) -> Result<Exit, Failure
     let progress = move |bytes| counter.set(bytes);
     let outcome = runtime()?.block_on(async {
         let mut controls = signals::watch()?;
-        workspace.commit(&store, &request, global.templates, &mut controls, progress).await
+        workspace.commit(&store, &request, global.helpers(), &mut controls, progress).await
     });
     let committed = match outcome.map_err(|error| failure(&error))? {
         CommitOutcome::Done(committed) => committed,
@@ -101,7 +101,7 @@ fn failure(error: &CommitError) -> Failure {
     let failure = match error {
         CommitError::Workspace(error) => Failure::workspace(error),
         CommitError::Base { .. } => Failure::new("image_not_found", error),
-        CommitError::Helper(_) => Failure::new("boot_failed", error),
+        CommitError::Helper(helper) => Failure::new(helper_kind(helper), error),
         CommitError::NotStarted(_) | CommitError::Lost(_) => Failure::new("guest", error),
         CommitError::Unclean(_) => Failure::new("not_clean", error),
         CommitError::Store(_) => Failure::new("image_store", error),

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::FromRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::ValueEnum;
@@ -42,7 +42,9 @@ pub(crate) struct TryConfinementArgs {
 pub(crate) enum Role {
     /// What a running workspace has.
     Supervisor,
-    /// What reads layers.
+    /// A run in the foreground whose outputs go to the current directory.
+    Run,
+    /// What reads foreign bytes.
     Reader,
 }
 
@@ -150,8 +152,9 @@ pub(crate) fn attempt(global: &Global, targets: &str, role: Option<Role>) -> Res
     let targets =
         Targets::parse(targets).ok_or_else(|| Failure::usage("this command is for tests to use"))?;
     match role {
+        Some(Role::Run) => workspace::confine_run(&open_home(global)?, &[], [Path::new("output")]),
         Some(Role::Supervisor) => workspace::confine_supervisor(&open_home(global)?, &[]),
-        Some(Role::Reader) => rootfs::lock_in().map_err(|error| Failure::new("confinement", &error))?,
+        Some(Role::Reader) => reader::lock_in().map_err(|error| Failure::new("confinement", &error))?,
         None => {}
     }
     let outcome = if rustix::fs::fstat(standing(CONTROL_DESCRIPTOR)).is_ok() {

@@ -15,7 +15,7 @@ use workspace::{
 
 use crate::args::Global;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, helper_kind};
 use crate::output::{self, Format};
 use crate::progress::Counter;
 use crate::pull::{open_home, runtime};
@@ -205,7 +205,7 @@ impl Task {
         let mut booted = false;
         let outcome = runtime()?.block_on(async {
             let mut controls = signals::watch()?;
-            let files = OpenFiles::open(&workspace, access, global.templates).await?;
+            let files = OpenFiles::open(&workspace, access, global.helpers()).await?;
             booted = files.booted();
             tell_state(&files, &self.name);
             let copied = match self.transfer {
@@ -252,7 +252,7 @@ pub(crate) fn tell_state(files: &OpenFiles, name: &Name) {
 pub(crate) fn failure(error: &CopyError) -> Failure {
     let failure = match error {
         CopyError::Workspace(error) => Failure::workspace(error),
-        CopyError::Helper(_) => Failure::new("boot_failed", error),
+        CopyError::Helper(helper) => Failure::new(helper_kind(helper), error),
         CopyError::Protocol(_) | CopyError::Lost(_) | CopyError::NotStarted(_) => {
             Failure::new("guest", error)
         }

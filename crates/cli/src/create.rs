@@ -99,12 +99,18 @@ pub(crate) fn make(
     image: &Image,
 ) -> Result<(), Failure> {
     networks_exist(home, &spec.networks)?;
+    let spec = demanding(global, spec);
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
     let mut steps = Steps::new(global);
     let observe = &mut |step: Step| show(&mut steps, &step);
     let made = workspace::create(home, name, spec, image, &store, observe);
     steps.done();
     made.map_err(|error| failure(&error))
+}
+
+/// What is demanded of this command is demanded of each start of what it makes.
+pub(crate) fn demanding(global: &Global, spec: WorkspaceSpec) -> WorkspaceSpec {
+    WorkspaceSpec { require_confinement: spec.require_confinement || global.require_confinement, ..spec }
 }
 
 /// Prints the name of a new workspace.
@@ -300,7 +306,6 @@ pub(crate) fn with_machine(spec: WorkspaceSpec, args: &MachineArgs) -> Result<Wo
         network,
         networks,
         accel: args.accel.unwrap_or(spec.accel),
-        require_confinement: args.require_confinement || spec.require_confinement,
         kernel: args.kernel.clone().or(spec.kernel),
         disk_size: args.disk_size.unwrap_or(spec.disk_size),
         ..spec

@@ -123,6 +123,11 @@ impl Failure {
     }
 }
 
+/// Of a failure of a sealed machine.
+pub(crate) fn helper_kind(error: &workspace::HelperError) -> &'static str {
+    if error.is_unconfined() { "confinement" } else { "boot_failed" }
+}
+
 /// The kinds that supervisors tell, which are a contract of ours as well.
 fn known_kind(kind: &str) -> &'static str {
     const KINDS: [&str; 14] = [

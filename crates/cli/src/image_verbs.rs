@@ -24,7 +24,7 @@ use crate::completion::images;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{self, Format};
-use crate::progress::Reading;
+use crate::progress::Steps;
 use crate::pull::{limits, open_store};
 use crate::push::PushArgs;
 use delete::DeleteImagesArgs;
@@ -137,7 +137,7 @@ pub(crate) fn load(global: &Global, args: &LoadArgs) -> Result<Exit, Failure> {
                 "name a file with --input, or pipe one in: docker save IMAGE | microagent load",
             )));
         }
-        _ => image::load(&store, std::io::stdin().lock(), &options),
+        _ => image::load(&store, std::io::stdin(), &options),
     };
     let loaded = loaded.map_err(|error| Failure::new("load_failed", &error).hint(error.hint()))?;
     let loaded: Vec<_> = loaded.iter().map(describe).collect();
@@ -162,7 +162,13 @@ fn from_path(
 ) -> Result<Vec<Loaded>, LoadError> {
     let size = std::fs::metadata(path).ok().filter(Metadata::is_file).map(|metadata| metadata.len());
     match (size, File::open(path)) {
-        (Some(size), Ok(file)) => image::load(store, Reading::new(global, file, Some(size)), options),
+        (Some(size), Ok(file)) => {
+            let mut steps = Steps::new(global);
+            let loaded =
+                image::load_file(store, &file, options, &mut |so_far| steps.bytes("reading", so_far, size));
+            steps.done();
+            loaded
+        }
         _ => image::load_path(store, path, options),
     }
 }

@@ -42,7 +42,7 @@ mod pull;
 mod push;
 mod quarantine;
 mod question;
-mod read_layers;
+mod read;
 mod registry_verbs;
 mod resize;
 mod run;
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error, &words()).into(),
     };
     start_log(args.global.verbose);
-    read_layers::elsewhere();
+    read::elsewhere();
     let format = args.global.format();
     let exit = match dispatch(args) {
         Ok(exit) => exit,
@@ -122,9 +122,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Logs(logs) => logs::logs(&global, &logs),
         Verb::Events(events) => events::events(&global, &events),
         Verb::Quarantine(quarantine) => quarantine::quarantine(&global, &quarantine),
-        Verb::Supervise { name, pcap, require_confinement } => {
-            supervise::supervise(&global, name, pcap, require_confinement)
-        }
+        Verb::Supervise { name, pcap } => supervise::supervise(&global, name, pcap),
         Verb::Doctor(_) => doctor::doctor(&global),
         Verb::Df => disk_verbs::df(&global),
         Verb::Prune(prune) => disk_verbs::prune(&global, &prune),
@@ -153,7 +151,7 @@ fn dispatch(args: Args) -> Result<Exit, Failure> {
         Verb::Man { directory } => man::write(&directory),
         Verb::Version => Ok(output::version(global.format())),
         Verb::GuardTerminal => Ok(terminal::guard()),
-        Verb::ReadLayers => read_layers::read_layers(),
+        Verb::Read { foreign } => read::read(foreign),
         Verb::TryConfinement(args) => confinement::try_confinement(&global, &args),
         Verb::Attempt { targets, role } => confinement::attempt(&global, &targets, role),
     }

@@ -6,7 +6,7 @@ use workspace::{DiskSize, ResizeError, Workspace, helper_machine};
 use crate::args::Global;
 use crate::completion::workspaces;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, helper_kind};
 use crate::progress::Steps;
 use crate::pull::{open_home, runtime};
 use crate::template_verbs::prepare_next;
@@ -31,13 +31,13 @@ pub(crate) fn resize(global: &Global, args: &ResizeArgs) -> Result<Exit, Failure
     let workspace = Workspace::find(&home, &args.name).map_err(|error| Failure::workspace(&error))?;
     let mut steps = Steps::new(global);
     steps.activity("resizing");
-    let resized = runtime()?.block_on(workspace.resize(args.size, global.templates));
+    let resized = runtime()?.block_on(workspace.resize(args.size, global.helpers()));
     steps.done();
     let booted = resized.map_err(|error| {
         let kind = match &error {
             ResizeError::Workspace(error) => return Failure::workspace(error),
             ResizeError::Shrink { .. } => "usage",
-            ResizeError::Helper(_) => "boot_failed",
+            ResizeError::Helper(error) => helper_kind(error),
             ResizeError::Grow(_) => "guest",
         };
         Failure::new(kind, &error).printable().hint(error.hint())

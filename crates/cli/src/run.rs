@@ -16,7 +16,7 @@ use workspace::{
 use crate::args::{Global, MachineArgs, NetworkChoice, PullPolicy, RunArgs, ServiceArgs};
 use crate::artifacts::unfetched;
 use crate::cp::tell_left_out;
-use crate::create::{networks_exist, reachable, run_spec, with_machine};
+use crate::create::{demanding, networks_exist, reachable, run_spec, with_machine};
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::progress::Steps;
@@ -41,7 +41,7 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     refuse_what_needs_a_service(&args)?;
     let keep = args.keep;
     let slots = DiskSlots::for_disks(args.workspace.volume.len());
-    let machine = MachineSettings { slots, ..machine_settings(&args.machine) };
+    let machine = MachineSettings { slots, ..machine_settings(global, &args.machine) };
     let image_name = args.image.clone();
     let home = open_home(global)?;
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
@@ -55,6 +55,9 @@ fn run_inner(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let prepared = workspace::prepare(&home, request, &mut |step| show(&mut steps, &step))
         .map_err(|error| run_failure(&error))?;
     let template_use = prepared.template_use();
+    // What is shown while it goes on has a thread.
+    steps.done();
+    prepared.confine(&home);
     let mut raw_mode = None;
     let finished = runtime()?.block_on(async {
         let controls = signals::watch().map_err(|error| Failure::new("system", &error))?;
@@ -139,7 +142,7 @@ fn run_detached(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     let home = open_home(global)?;
     let image = find_image(global, &home, &args.image, args.platform.as_ref(), args.pull)?;
     crate::create::make(global, &home, &name, spec, &image)?;
-    let mode = StartMode { cold: args.cold, confined: args.machine.require_confinement };
+    let mode = StartMode { cold: args.cold, confined: global.require_confinement };
     let started = crate::start::start_one(global, &home, &name, mode, None);
     started.map_err(|failure| {
         failure.or_hint(|| format!("the workspace stays as it is; delete it: microagent delete --yes {name}"))
@@ -203,7 +206,7 @@ fn request(
 ) -> Result<RunRequest, Failure> {
     let spec = reachable(with_machine(WorkspaceSpec::default(), &args.machine)?)?;
     networks_exist(home, &spec.networks)?;
-    let afterwards = afterwards(home, &args, &image)?;
+    let afterwards = afterwards(global, home, &args, &image)?;
     let environment = environment(&args.service)?;
     let terminal = args.tty.then(terminal::size);
     let service = args.service;
@@ -240,19 +243,20 @@ fn request(
 }
 
 /// What becomes of the run's workspace: one that is kept can be started later, with the run's command.
-fn afterwards(home: &Home, args: &RunArgs, image: &Image) -> Result<Afterwards, Failure> {
+fn afterwards(global: &Global, home: &Home, args: &RunArgs, image: &Image) -> Result<Afterwards, Failure> {
     if !args.keep {
         return Ok(Afterwards::Remove);
     }
     let streams = (args.interactive, args.tty);
     let spec = run_spec(&args.image, &args.command, streams, &args.workspace, &args.service, &args.machine)?;
+    let spec = demanding(global, spec);
     let store = Store::open(&home.images()).map_err(|error| Failure::new("image_store", &error))?;
     let kept = KeptWorkspace::new(spec, image, &store).map_err(|error| Failure::new("usage", &error))?;
     Ok(Afterwards::Keep(Box::new(kept)))
 }
 
 /// The machine that was asked for.
-pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
+pub(crate) fn machine_settings(global: &Global, args: &MachineArgs) -> MachineSettings {
     let default = WorkspaceSpec::default().machine();
     MachineSettings {
         acceleration: args.accel.unwrap_or(default.acceleration),
@@ -267,7 +271,7 @@ pub(crate) fn machine_settings(args: &MachineArgs) -> MachineSettings {
         },
         disk_size: args.disk_size.unwrap_or(default.disk_size),
         slots: args.disk_slots.unwrap_or(default.slots),
-        confinement: workspace::demand(args.require_confinement),
+        confinement: global.confinement(),
     }
 }
 

@@ -4,7 +4,6 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use clap::builder::FalseyValueParser;
 use home::{Home, Name};
 use template::Budget;
 use workspace::{Started, Step, Workspace};
@@ -37,12 +36,6 @@ pub(crate) struct StartArgs {
     /// Write what the network carries to a file, for tcpdump and Wireshark, until the workspace ends
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Start only where this host has all that confines the machine; `doctor` tells
-    #[arg(
-        long, env = "MICROAGENT_REQUIRE_CONFINEMENT", hide_env = true,
-        value_parser = FalseyValueParser::new(),
-    )]
-    require_confinement: bool,
 }
 
 /// How to start.
@@ -55,8 +48,8 @@ pub(crate) struct StartMode {
 }
 
 impl StartArgs {
-    fn mode(&self) -> StartMode {
-        StartMode { cold: self.cold, confined: self.require_confinement }
+    fn mode(&self, global: &Global) -> StartMode {
+        StartMode { cold: self.cold, confined: global.require_confinement }
     }
 
     /// One file is for one workspace.
@@ -73,7 +66,7 @@ pub(crate) fn start(global: &Global, args: &StartArgs) -> Result<Exit, Failure> 
     let pcap = args.pcap()?;
     let home = open_home(global)?;
     Ok(each(global, args, |name| {
-        let started = start_one(global, &home, name, args.mode(), pcap.clone())?;
+        let started = start_one(global, &home, name, args.mode(global), pcap.clone())?;
         if started == Started::Already {
             output::talk(&format!("{name}: it is running already"));
         }
@@ -91,7 +84,7 @@ pub(crate) fn restart(global: &Global, args: &StartArgs) -> Result<Exit, Failure
         let halted = workspace.halt();
         steps.done();
         halted.map_err(|error| Failure::workspace(&error))?;
-        start_one(global, &home, name, args.mode(), pcap.clone()).map(drop)
+        start_one(global, &home, name, args.mode(global), pcap.clone()).map(drop)
     }))
 }
 

@@ -13,12 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::pull::{open_home, runtime};
 
-pub(crate) fn supervise(
-    global: &Global,
-    name: Name,
-    pcap: Option<PathBuf>,
-    require_confinement: bool,
-) -> Result<Exit, Failure> {
+pub(crate) fn supervise(global: &Global, name: Name, pcap: Option<PathBuf>) -> Result<Exit, Failure> {
     if ![SUPERVISOR_LOCK, SUPERVISOR_REPORT].into_iter().all(is_open) {
         return Err(Failure::usage("this command is for `microagent start` to use")
             .hint(Some(format!("start the workspace: microagent start {name}"))));
@@ -34,7 +29,7 @@ pub(crate) fn supervise(
     }
     // What lists of processes show.
     let _ = rustix::thread::set_name(c"supervisor");
-    let confinement = workspace::demand(require_confinement);
+    let confinement = global.confinement();
     let order = Supervise { home, name, lock, report, templates: global.templates, pcap, confinement };
     runtime()?.block_on(workspace::supervise(order));
     Ok(Exit::Success)

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use engine::Demand;
 use home::Home;
 use image::{Platform, Reference, Store};
 use serde::Serialize;
@@ -110,7 +111,11 @@ fn warm(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> 
     let warmed = if args.image.is_some() {
         runtime.block_on(workspace::warm(home, &warm_request(global, home, args)?))
     } else {
-        runtime.block_on(workspace::warm_machine(home, &machine_settings(&args.machine), global.templates))
+        runtime.block_on(workspace::warm_machine(
+            home,
+            &machine_settings(global, &args.machine),
+            global.templates,
+        ))
     };
     steps.done();
     let (key, made) = match warmed.map_err(|error| Failure::new("template", &error))? {
@@ -135,7 +140,7 @@ fn warm_request(global: &Global, home: &Home, args: &WarmArgs) -> Result<WarmReq
             .exit(Exit::Failed)
             .hint(Some(format!("fetch it: microagent pull {name}")))
     })?;
-    Ok(WarmRequest { image, machine: machine_settings(&args.machine), budget: global.templates })
+    Ok(WarmRequest { image, machine: machine_settings(global, &args.machine), budget: global.templates })
 }
 
 fn spare(global: &Global, home: &Home, args: &WarmArgs) -> Result<Exit, Failure> {
@@ -190,6 +195,9 @@ pub(crate) fn prepare_next(
     command.arg("--spares").arg(global.spares.to_string());
     command.arg("--spare-time").arg(global.spare_time.as_secs_f64().to_string());
     command.args(machine_words(machine));
+    if global.require_confinement || machine.confinement == Demand::Whole {
+        command.arg("--require-confinement");
+    }
     command.args(image.map(Reference::full));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if let Err(error) = command.spawn() {

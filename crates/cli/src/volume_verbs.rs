@@ -15,7 +15,7 @@ use workspace::{
 use crate::args::Global;
 use crate::completion::volumes;
 use crate::exit::Exit;
-use crate::failure::{self, Failure};
+use crate::failure::{self, Failure, helper_kind};
 use crate::output::{self, Format};
 use crate::progress::Steps;
 use crate::pull::{open_home, runtime};
@@ -154,7 +154,7 @@ fn refused(error: &VolumeVerbError) -> Failure {
         VolumeVerbError::Volume(error) => return unusable(error),
         VolumeVerbError::Needed { .. } | VolumeVerbError::Attach(_) => "volume_in_use",
         VolumeVerbError::Shrink { .. } => "usage",
-        VolumeVerbError::Helper(_) => "boot_failed",
+        VolumeVerbError::Helper(error) => helper_kind(error),
         VolumeVerbError::Guest(_) => "guest",
         VolumeVerbError::Workspaces(_) => "system",
     };
@@ -224,7 +224,7 @@ fn status(global: &Global, home: &Home, names: &[Name]) -> Result<Exit, Failure>
                 let mut status = describe(&volume, &users);
                 let mut steps = Steps::new(global);
                 steps.activity("looking at the volume");
-                let usage = runtime.block_on(volume_usage(home, name, global.templates));
+                let usage = runtime.block_on(volume_usage(home, name, global.helpers()));
                 steps.done();
                 match usage {
                     Ok(usage) => status.used = usage.map(|usage| usage.disk_used),
@@ -283,7 +283,7 @@ fn delete(global: &Global, home: &Home, names: &[Name], yes: bool) -> Result<Exi
 fn resize(global: &Global, home: &Home, name: &Name, size: DiskSize) -> Result<Exit, Failure> {
     let mut steps = Steps::new(global);
     steps.activity("resizing");
-    let resized = runtime()?.block_on(resize_volume(home, name, size, global.templates));
+    let resized = runtime()?.block_on(resize_volume(home, name, size, global.helpers()));
     steps.done();
     resized.map_err(|error| refused(&error))?;
     if global.templates != Budget::Off {

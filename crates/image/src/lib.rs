@@ -33,7 +33,10 @@ pub use configuration::{Change, Configuration, History, InvalidChange};
 pub use digest::{Digest, InvalidDigest};
 pub use image::{Image, Layer};
 pub use import::{ImportOptions, import};
-pub use load::{ArchivedImage, LoadError, LoadOptions, Loaded, load, load_path, parse_archived_images};
+pub use load::{
+    ArchivedImage, LoadError, LoadOptions, Loaded, READ_ARCHIVE, UNPACK, Unreadable, Whence, load, load_file,
+    load_path, parse_archived_images,
+};
 pub use login::{InvalidRegistry, LogInError, RegistryName, log_in};
 pub use logins::{HelperError, Kept, KnownLogin, Login, LoginError, Logins};
 pub use make::{MakeError, NewLayer};

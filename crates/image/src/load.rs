@@ -6,26 +6,32 @@
 //! directory ─────────────────▶ Directory ───┘  manifest.json ───────────▶ docker archive
 //! ```
 //!
-//! An archive is read once, front to back, so that it may come through a pipe: what is large becomes a blob of the
+//! An archive is taken apart by a [`reader`], a process that may do nothing else, and comes from there as files of names
+//! and lengths. It is read once, front to back, so that it may come through a pipe: what is large becomes a blob of the
 //! store as it passes by, under the digest that it really has. Its paths are only ever looked up, never opened.
 //! What turns out to belong to no image is collected at the end.
 
 mod archive;
 mod directory;
 mod docker_archive;
+mod foreign;
 mod layout;
 mod tar_entries;
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::manifest::{self, Compression, Descriptor, DocumentError};
+use reader::{Items, ask, ask_of_file};
+
+use crate::manifest::{self, Descriptor, DocumentError};
 use crate::store::Ingest;
 use crate::{Digest, InvalidReference, Platform, Reference, Store, StoreError};
-use archive::Archive;
+use archive::{Archive, Progressing};
 use directory::Directory;
 pub use docker_archive::{ArchivedImage, parse_archived_images};
+pub use foreign::{READ_ARCHIVE, UNPACK, Unreadable, Whence};
 pub(crate) use tar_entries::checksum;
 
 /// What to load.
@@ -64,7 +70,7 @@ pub enum LoadError {
     Read(#[source] io::Error),
     /// The archive breaks the rules of its format.
     #[error("the image archive is damaged: {0}")]
-    Damaged(&'static str),
+    Damaged(Cow<'static, str>),
     /// It has neither `index.json` nor `manifest.json`.
     #[error("this is neither an image archive nor an image layout")]
     NotAnImage,
@@ -72,7 +78,7 @@ pub enum LoadError {
     #[error("{what} of the image archive exceeds the limit of {limit}")]
     TooLarge {
         /// What.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// How much is acceptable.
         limit: u64,
     },
@@ -165,7 +171,11 @@ struct Found {
 pub fn load_path(store: &Store, path: &Path, options: &LoadOptions) -> Result<Vec<Loaded>, LoadError> {
     let failed = |source| LoadError::Open { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_dir() {
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if kind.is_file() {
+        return load_file(store, &file, options, &mut |_| ());
+    }
+    if !kind.is_dir() {
         return load(store, file, options);
     }
     adding(store, |ingest| {
@@ -175,19 +185,50 @@ pub fn load_path(store: &Store, path: &Path, options: &LoadOptions) -> Result<Ve
 }
 
 /// Loads the images of an archive: from `docker save`, or an OCI image layout as a tar, compressed or not.
-pub fn load(store: &Store, archive: impl Read, options: &LoadOptions) -> Result<Vec<Loaded>, LoadError> {
+pub fn load(
+    store: &Store,
+    archive: impl Read + Send + 'static,
+    options: &LoadOptions,
+) -> Result<Vec<Loaded>, LoadError> {
     adding(store, |ingest| {
-        let mut input = decompressed(archive)?;
-        let files = Archive::read(&mut input, store, ingest, options.archive_size)?;
-        let images = if files.has("index.json") {
-            layout::images(&files, ingest, options)?
-        } else if files.has("manifest.json") {
-            docker_archive::images(&files, store, ingest, options)?
-        } else {
-            return Err(LoadError::NotAnImage);
-        };
-        finish(ingest, images, options)
+        let take = |entries: &mut Items| Archive::read(entries, None, store, ingest, options.archive_size);
+        let files = ask(&READ_ARCHIVE, &Whence::Stream, archive, take)?.taken;
+        finish(ingest, images(&files, store, ingest, options)?, options)
     })
+}
+
+/// The same for an archive in a regular file that is open for reading alone, from its beginning; `progress` is told how far
+/// it is read.
+pub fn load_file(
+    store: &Store,
+    file: &File,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Loaded>, LoadError> {
+    adding(store, |ingest| {
+        let mut told = Progressing { file, so_far: progress };
+        let take = |entries: &mut Items| {
+            Archive::read(entries, Some(&mut told), store, ingest, options.archive_size)
+        };
+        let files = ask_of_file(&READ_ARCHIVE, &Whence::File, file, take)?;
+        finish(ingest, images(&files, store, ingest, options)?, options)
+    })
+}
+
+/// Brings the images that are described in these files into the store.
+fn images(
+    files: &Archive<'_>,
+    store: &Store,
+    ingest: &Ingest,
+    options: &LoadOptions,
+) -> Result<Vec<Found>, LoadError> {
+    if files.has("index.json") {
+        layout::images(files, ingest, options)
+    } else if files.has("manifest.json") {
+        docker_archive::images(files, store, ingest, options)
+    } else {
+        Err(LoadError::NotAnImage)
+    }
 }
 
 /// Adds content, and afterwards removes what of it nobody refers to.
@@ -213,20 +254,6 @@ fn finish(ingest: &Ingest, images: Vec<Found>, options: &LoadOptions) -> Result<
         loaded.push(Loaded { names, manifest_digest: image.manifest.digest });
     }
     Ok(loaded)
-}
-
-fn decompressed<'a>(mut archive: impl Read + 'a) -> Result<Box<dyn Read + 'a>, LoadError> {
-    let mut first = Vec::new();
-    archive.by_ref().take(4).read_to_end(&mut first).map_err(LoadError::Read)?;
-    let compression = Compression::of_magic(&first);
-    let whole = BufReader::with_capacity(128 << 10, io::Cursor::new(first).chain(archive));
-    Ok(match compression {
-        Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        Compression::Zstd => {
-            Box::new(zstd::stream::read::Decoder::with_buffer(whole).map_err(LoadError::Read)?)
-        }
-    })
 }
 
 /// Checks that the image of `config` is for the wanted platform, and tells for which exactly.

@@ -12,11 +12,12 @@
 mod extend;
 mod gzip;
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 
+use reader::{Items, ReadError, ask};
 use sha2::{Digest as _, Sha256};
 
-use crate::load::checksum;
+use crate::load::{UNPACK, checksum};
 use crate::manifest::{Compression, Descriptor, DocumentError, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use crate::store::{BlobWriter, Ingest, IngestError};
 use crate::{Configuration, Digest, Image, Reference, StoreError};
@@ -101,25 +102,25 @@ impl Ingest {
     }
 
     /// Makes a layer of a tar that is packed already, or not at all, as its first bytes tell; the blob is what came.
-    /// It may unpack to `limit` bytes.
-    pub fn packed_layer(&self, packed: &mut dyn Read, limit: u64) -> Result<NewLayer, MakeError> {
+    /// It may unpack to `limit` bytes, which a process does that may do nothing else.
+    pub fn packed_layer(
+        &self,
+        mut packed: impl Read + Send + 'static,
+        limit: u64,
+    ) -> Result<NewLayer, MakeError> {
         let mut first = Vec::new();
-        packed.take(4).read_to_end(&mut first).map_err(IngestError::Read)?;
+        packed.by_ref().take(4).read_to_end(&mut first).map_err(IngestError::Read)?;
         let packing = Compression::of_magic(&first);
-        let mut whole = first.as_slice().chain(packed);
+        let mut whole = io::Cursor::new(first).chain(packed);
         if packing == Compression::None {
             return self.layer(&mut whole, packing);
         }
-        let mut copied = Copied { input: &mut whole, writer: self.writer()?, failed: None };
-        let unpacked = diff_id(&mut copied, packing, limit);
-        // What failed to be written is no fault of what is read.
-        if let Some(failed) = copied.failed.take() {
-            return Err(failed.into());
-        }
-        let diff_id = unpacked?;
-        let size = copied.writer.size();
-        let descriptor = Descriptor::new(packing.media_type(), copied.writer.finish()?, size);
-        Ok(NewLayer { descriptor, diff_id })
+        let copied = Copied { input: whole, writer: self.writer()? };
+        let asked = ask(&UNPACK, &(), copied, |items| diff_id(items, limit))?;
+        let writer = asked.fed.all().map_err(ReadError::Input)?.writer;
+        let size = writer.size();
+        let descriptor = Descriptor::new(packing.media_type(), writer.finish()?, size);
+        Ok(NewLayer { descriptor, diff_id: asked.taken })
     }
 
     /// Makes an image of `layers`, lowest first, which are all in the store, and gives it the `names`; or keeps it
@@ -177,27 +178,19 @@ fn fill<W: Write>(tar: &mut dyn Read, mut packer: W, path: &std::path::Path) -> 
     }
 }
 
-/// The digest of what `packed` unpacks to; all of `packed` is read.
-fn diff_id(packed: &mut dyn Read, packing: Compression, limit: u64) -> Result<Digest, MakeError> {
-    let mut buffered = BufReader::with_capacity(BUFFER, packed);
-    let digest = {
-        let unpacked: Box<dyn Read + '_> = match packing {
-            Compression::None => Box::new(&mut buffered),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut buffered)),
-            Compression::Zstd => {
-                let zstd = zstd::stream::read::Decoder::with_buffer(&mut buffered);
-                Box::new(zstd.map_err(IngestError::Read)?)
-            }
-        };
-        let mut hashed = Hashed::new(unpacked.take(limit.saturating_add(1)));
-        io::copy(&mut hashed, &mut io::sink()).map_err(IngestError::Read)?;
-        if hashed.size > limit {
-            return Err(MakeError::TooLarge { limit });
-        }
-        hashed.digest()?
-    };
-    io::copy(&mut buffered, &mut io::sink()).map_err(IngestError::Read)?;
-    Ok(digest)
+/// The digest of the one thing that was unpacked.
+fn diff_id(unpacked: &mut Items, limit: u64) -> Result<Digest, MakeError> {
+    unpacked.next_item::<()>().map_err(IngestError::Read)?;
+    let mut hashed = Hashed::new(unpacked.by_ref().take(limit.saturating_add(1)));
+    let mut buffer = vec![0; BUFFER];
+    while hashed.read(&mut buffer).map_err(IngestError::Read)? > 0 {}
+    if hashed.size > limit {
+        return Err(MakeError::TooLarge { limit });
+    }
+    // Whether it is a tar counts once all has come.
+    let digest = hashed.digest();
+    unpacked.next_item::<()>().map_err(IngestError::Read)?;
+    digest
 }
 
 /// Knows the digest of the tar that was read through it, and whether it looks like a whole one.
@@ -252,19 +245,17 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Writes a blob of what is read through it.
-struct Copied<'a> {
-    input: &'a mut dyn Read,
+/// Writes a blob of what is read through it. An error of the writing is inside that of the reading.
+struct Copied<R> {
+    input: R,
     writer: BlobWriter,
-    failed: Option<StoreError>,
 }
 
-impl Read for Copied<'_> {
+impl<R: Read> Read for Copied<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer)?;
         if let Err(source) = self.writer.write_all(&buffer[..read]) {
-            self.failed = Some(StoreError::Access { path: self.writer.path(), source });
-            return Err(io::Error::other("the blob could not be written"));
+            return Err(io::Error::other(StoreError::Access { path: self.writer.path(), source }));
         }
         Ok(read)
     }
@@ -315,7 +306,7 @@ mod tests {
                 (layer.descriptor.digest, layer.descriptor.size)
             );
             assert_eq!(Compression::of_magic(&blob), packing);
-            assert_eq!(ingest.packed_layer(&mut blob.as_slice(), 1 << 20).unwrap(), layer);
+            assert_eq!(ingest.packed_layer(io::Cursor::new(blob), 1 << 20).unwrap(), layer);
         }
     }
 
@@ -327,7 +318,8 @@ mod tests {
         let path = store.blob_path(&layer.descriptor.digest);
         let blob = std::fs::read(&path).unwrap();
         std::fs::remove_file(path).unwrap();
-        let error = ingest.packed_layer(&mut &blob[..blob.len() - 3], 1 << 20).unwrap_err();
+        let error =
+            ingest.packed_layer(io::Cursor::new(blob[..blob.len() - 3].to_vec()), 1 << 20).unwrap_err();
         assert!(matches!(error, MakeError::Ingest(IngestError::Read(_))), "{error}");
         for part in ["ingest", "blobs/sha256"] {
             assert_eq!(std::fs::read_dir(directory.path().join(part)).unwrap().count(), 0, "{part}");
@@ -348,7 +340,7 @@ mod tests {
             }
             let packed = zstd::encode_all(bad, 1).unwrap();
             assert!(matches!(
-                ingest.packed_layer(&mut packed.as_slice(), 1 << 20),
+                ingest.packed_layer(io::Cursor::new(packed), 1 << 20),
                 Err(MakeError::NotATar { .. })
             ));
         }

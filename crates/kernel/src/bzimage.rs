@@ -11,15 +11,20 @@
 //! Source: Documentation/arch/x86/boot.rst of the Linux kernel. The PVH entry point is the ELF note
 //! `XEN_ELFNOTE_PHYS32_ENTRY` (type 18, name `Xen`): include/xen/interface/elfnote.h.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use elf::note::Note;
+use reader::{Input, Job, Output, ReadError, ask};
+use serde::{Deserialize, Serialize};
 
+use crate::InstallError;
 use crate::decompress::{Packing, unpacked};
 use crate::release::{InvalidRelease, Release};
 
+/// Images are below 64 MiB.
+pub(crate) const MAX_IMAGE: u64 = 256 << 20;
 const MAX_VMLINUX: u64 = 256 << 20;
 const XEN_PHYS32_ENTRY: u64 = 18;
 
@@ -51,15 +56,111 @@ pub enum BzImageError {
     Payload,
 }
 
+/// Which release an image is, and the ELF kernel packed in it.
+pub static UNPACK_IMAGE: Job<(), UnreadableImage> = Job { name: "kernel-image", work: unpack_image };
+
+/// Why an image was not taken as a kernel, in the words of who read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnreadableImage {
+    /// [`BzImageError::NotBzImage`].
+    NotBzImage,
+    /// [`BzImageError::TooOld`].
+    TooOld(u8, u8),
+    /// [`BzImageError::Truncated`].
+    Truncated,
+    /// [`BzImageError::Version`], and the version's text.
+    Version(String),
+    /// [`BzImageError::Unpack`].
+    Unpack(String),
+    /// [`BzImageError::Payload`].
+    Payload,
+}
+
+/// Tells the release of `image`, and writes the kernel packed in it to the file that `place` makes, if a loader can
+/// enter it by its PVH note. A [`reader`] looks into the image, a process that may do nothing else.
+pub(crate) fn unpack_to<W: Write>(
+    image: impl Read + Send + 'static,
+    place: impl FnOnce() -> io::Result<W>,
+) -> Result<Release, InstallError> {
+    let asked = ask(&UNPACK_IMAGE, &(), image, |items| {
+        let nothing = || InstallError::from(BzImageError::Payload);
+        let (release, unpacked): (String, bool) =
+            items.next_item().map_err(InstallError::Copy)?.ok_or_else(nothing)?;
+        let release: Release =
+            release.parse().map_err(|error| InstallError::from(BzImageError::Version(error)))?;
+        if unpacked {
+            let mut place = place()?;
+            let written = io::copy(&mut items.by_ref().take(MAX_VMLINUX + 1), &mut place)?;
+            if written > MAX_VMLINUX {
+                return Err(nothing());
+            }
+        }
+        // The end, or why there is none.
+        items.next_item::<()>()?;
+        Ok(release)
+    });
+    asked.map(|asked| asked.taken)
+}
+
+fn unpack_image((): (), image: &mut Input, output: &mut Output) -> Result<(), UnreadableImage> {
+    let mut bytes = Vec::new();
+    let reading = |error: io::Error| UnreadableImage::Unpack(error.to_string());
+    image.take(MAX_IMAGE + 1).read_to_end(&mut bytes).map_err(reading)?;
+    if bytes.len() as u64 > MAX_IMAGE {
+        return Err(UnreadableImage::Payload);
+    }
+    let image = BzImage::parse(&bytes)?;
+    let vmlinux = image.unpack_pvh()?;
+    let head = (image.release.as_str(), vmlinux.is_some());
+    output.item(&head, &mut vmlinux.unwrap_or_default().as_slice()).map_err(reading)
+}
+
+impl From<BzImageError> for UnreadableImage {
+    fn from(error: BzImageError) -> Self {
+        match error {
+            BzImageError::NotBzImage => Self::NotBzImage,
+            BzImageError::TooOld { major, minor } => Self::TooOld(major, minor),
+            BzImageError::Truncated => Self::Truncated,
+            BzImageError::Version(error) => Self::Version(error.0),
+            BzImageError::Unpack(error) => Self::Unpack(error.to_string()),
+            BzImageError::Payload => Self::Payload,
+        }
+    }
+}
+
+impl From<ReadError<UnreadableImage>> for InstallError {
+    fn from(error: ReadError<UnreadableImage>) -> Self {
+        let printable =
+            |said: String| -> String { said.chars().filter(|c| !c.is_control()).take(1024).collect() };
+        let error = match error {
+            ReadError::Input(error) => return Self::Copy(error),
+            ReadError::Failed(UnreadableImage::NotBzImage) => BzImageError::NotBzImage,
+            ReadError::Failed(UnreadableImage::TooOld(major, minor)) => BzImageError::TooOld { major, minor },
+            ReadError::Failed(UnreadableImage::Truncated) => BzImageError::Truncated,
+            ReadError::Failed(UnreadableImage::Version(text)) => match printable(text).parse::<Release>() {
+                Ok(_) => BzImageError::Truncated,
+                Err(error) => BzImageError::Version(error),
+            },
+            ReadError::Failed(UnreadableImage::Unpack(said)) => {
+                BzImageError::Unpack(io::Error::other(printable(said)))
+            }
+            ReadError::Failed(UnreadableImage::Payload) => BzImageError::Payload,
+            other => BzImageError::Unpack(io::Error::other(other)),
+        };
+        error.into()
+    }
+}
+
 /// A boot image whose header was checked.
 #[derive(Debug)]
-pub(crate) struct BzImage<'a> {
-    pub(crate) release: Release,
+struct BzImage<'a> {
+    release: Release,
     payload: &'a [u8],
 }
 
 impl<'a> BzImage<'a> {
-    pub(crate) fn parse(image: &'a [u8]) -> Result<Self, BzImageError> {
+    fn parse(image: &'a [u8]) -> Result<Self, BzImageError> {
         if bytes(image, 0x202, 4).ok_or(BzImageError::NotBzImage)? != b"HdrS" {
             return Err(BzImageError::NotBzImage);
         }
@@ -71,7 +172,7 @@ impl<'a> BzImage<'a> {
     }
 
     /// The ELF kernel packed inside, if a loader can enter it by its PVH note.
-    pub(crate) fn unpack_pvh(&self) -> Result<Option<Vec<u8>>, BzImageError> {
+    fn unpack_pvh(&self) -> Result<Option<Vec<u8>>, BzImageError> {
         if Packing::of(self.payload) == Packing::Plain && !self.payload.starts_with(&elf::abi::ELFMAGIC) {
             tracing::debug!(release = %self.release, "the kernel is packed in a way unknown here");
             return Ok(None);

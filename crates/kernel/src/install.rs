@@ -13,7 +13,7 @@ use crate::walk::regular_files;
 use crate::{Kernel, Kernels, Release, Source, StoreError};
 
 pub use command::CommandError;
-pub use deb::DebError;
+pub use deb::{DebError, READ_PACKAGE, UnreadablePackage};
 use staging::{Member, Staging};
 
 /// What an installation is about to do.

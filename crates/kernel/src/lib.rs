@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A kernel is built in a scratch directory and renamed into place: it is there whole, or not at all.
-//! Packages are read in process and only kernels and modules are taken from them; nothing of them is run.
+//! Packages and images are taken apart by a [`reader`], a process that may do nothing else, and only kernels and modules are
+//! taken from them; nothing of them is run.
 
 mod bzimage;
 mod decompress;
@@ -23,8 +24,8 @@ mod modules;
 mod release;
 mod walk;
 
-pub use bzimage::BzImageError;
-pub use install::{CommandError, DebError, InstallError, Step};
+pub use bzimage::{BzImageError, UNPACK_IMAGE, UnreadableImage};
+pub use install::{CommandError, DebError, InstallError, READ_PACKAGE, Step, UnreadablePackage};
 pub use kernels::{Kernel, Kernels, Source, StoreError};
 pub use modinfo::ModinfoError;
 pub use modules::{Module, ModuleError};

@@ -15,7 +15,7 @@ pub struct Release(String);
 #[error(
     "invalid kernel release `{0}`: it has 1 to 128 letters, digits, `.`, `_`, `+`, `~` or `-`, and starts with a digit"
 )]
-pub struct InvalidRelease(String);
+pub struct InvalidRelease(pub(crate) String);
 
 impl Release {
     /// The release as text.

@@ -19,7 +19,7 @@ use crate::layer::sparse::SparseMap;
 use crate::layer::stream::{Feed, Stream};
 use crate::layer::{LayerBlob, LayerError, open_blob};
 use crate::locked::{self, Told};
-use crate::merge::{EntryError, Merge, Place, printable};
+use crate::merge::{EntryError, LeftOut, Merge, Place, printable};
 
 /// Buffers that the reading thread may be ahead.
 const AHEAD: usize = 8;
@@ -38,12 +38,14 @@ pub struct Limits {
 }
 
 /// What a conversion came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Converted {
     /// Bytes of the image, holes included.
     pub bytes: u64,
     /// Files of all kinds.
     pub files: u64,
+    /// What is in the layers and not in the image.
+    pub left_out: LeftOut,
 }
 
 /// Why layers could not be converted.
@@ -189,11 +191,15 @@ fn anywhere(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted, ConvertError> {
-    if let Some(reader) = locked::reader().filter(|_| layers.expected > 0) {
-        return locked::convert(reader, layers, meaning, output, limits, progress);
-    }
-    let open = |layer: &LayerBlob| Ok(Box::new(open_blob(layer)?) as Box<dyn Read + Send>);
-    read_and_write(layers, meaning, output, limits, progress, &open)
+    let converted = if let Some(program) = reader::program().filter(|_| layers.expected > 0) {
+        locked::convert(program, layers, meaning, output, limits, progress)?
+    } else {
+        let open = |layer: &LayerBlob| Ok(Box::new(open_blob(layer)?) as Box<dyn Read + Send>);
+        read_and_write(layers, meaning, output, limits, progress, &open)?
+    };
+    // A reader's own log is heard by nobody.
+    converted.left_out.warn();
+    Ok(converted)
 }
 
 pub(crate) fn read_and_write(
@@ -236,8 +242,9 @@ fn write_image(
     if came != expected {
         return Err(ConvertError::Incomplete { came, expected });
     }
-    let written = writer.finish(&merge.into_tree())?;
-    Ok(Converted { bytes: written.bytes, files: written.inodes })
+    let (tree, left_out) = merge.into_parts();
+    let written = writer.finish(&tree)?;
+    Ok(Converted { bytes: written.bytes, files: written.inodes, left_out })
 }
 
 fn add_layer(

@@ -10,5 +10,5 @@ mod merge;
 pub use chain::chain_id;
 pub use convert::{ArchiveFile, ConvertError, Converted, Limits, convert, convert_archive, convert_arriving};
 pub use layer::{LayerBlob, LayerError};
-pub use locked::{ReaderProgram, Told, lock_in, read_layers, read_layers_in};
-pub use merge::EntryError;
+pub use locked::{READ_LAYERS, Told, read_layers};
+pub use merge::{EntryError, LeftOut};

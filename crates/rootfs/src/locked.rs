@@ -10,37 +10,26 @@
 //!                    ◀── progress, outcome: a line of JSON each
 //! ```
 //!
-//! The program says at its start how its reader is started ([`read_layers_in`]). One that does not, as the tests of
-//! libraries, reads layers itself.
+//! [`reader`] says how it is started. In a program that has none, as the tests of libraries, layers are read here.
 
-mod reader;
+mod serve;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::OnceLock;
 
-use confine::{Demand, Files, Filter, Launch};
 use home::Limit;
+use reader::{Descriptors, LONGEST_LINE, Program, Reader, say};
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{Layers, Meaning};
 use crate::layer::open_blob;
 use crate::{ConvertError, Converted, LayerBlob, LayerError, Limits};
-pub use reader::{lock_in, read_layers};
+pub use serve::read_layers;
 
-/// What the reader finds open.
-const CONTROL: i32 = 3;
-const OUTPUT: i32 = 4;
-const INPUT: i32 = 5;
-
-/// What the linker needs to start it. Once it runs, it opens nothing any more.
-const LIBRARIES: &[&str] = &["/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1", "/etc/ld.so.cache"];
-const LIBRARY_DIRECTORIES: &[&str] =
-    &["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/nix/store", "/gnu/store"];
+/// The job that this is.
+pub const READ_LAYERS: &str = "layers";
 
 /// Addresses beside those for names and entries, of which there may be as many as [`Limits`] say.
 const ADDRESS_SPACE: u64 = 4 << 30;
@@ -51,25 +40,6 @@ const ROOM_FOR_METADATA: u64 = 16 << 30;
 
 /// Bytes under way to the reader.
 const PIPE: usize = 1 << 20;
-
-/// The longest line of either side: an error with a path in it.
-const LONGEST_LINE: u64 = 1 << 20;
-
-/// How this program is started as a reader of layers.
-#[derive(Debug)]
-pub struct ReaderProgram {
-    /// Its file.
-    pub program: PathBuf,
-    /// The arguments that have it call [`read_layers`].
-    pub arguments: Vec<OsString>,
-}
-
-static READER: OnceLock<ReaderProgram> = OnceLock::new();
-
-/// From now on layers are read by `reader`. The first to say so counts.
-pub fn read_layers_in(reader: ReaderProgram) {
-    let _ = READER.set(reader);
-}
 
 /// What became of a conversion elsewhere, in its words.
 #[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
@@ -123,14 +93,9 @@ impl Told {
     }
 }
 
-/// The program that reads layers, if there is one.
-pub(crate) fn reader() -> Option<&'static ReaderProgram> {
-    READER.get()
-}
-
 /// The same as a conversion in this process.
 pub(crate) fn convert(
-    reader: &ReaderProgram,
+    program: &Program,
     layers: Layers<impl Iterator<Item = LayerBlob> + Send>,
     meaning: Meaning,
     output: &File,
@@ -143,26 +108,16 @@ pub(crate) fn convert(
     // A smaller pipe is slower, and nothing else.
     let _ = rustix::pipe::fcntl_setpipe_size(&feed, PIPE);
     let output = output.try_clone().map_err(|error| failed(&error))?;
-    let descriptors = vec![(CONTROL, theirs.into()), (OUTPUT, output.into()), (INPUT, input.into())];
-    let launch = Launch {
-        program: reader.program.clone(),
-        arguments: reader.arguments.clone(),
-        descriptors,
-        files: files(reader),
-        limits: confine::Limits {
-            descriptors: 64,
-            file_size: limits.max_image_bytes + ROOM_FOR_METADATA,
-            address_space: ADDRESS_SPACE
-                + 4 * limits.max_metadata_bytes
-                + ADDRESSES_BY_ENTRY * limits.max_entries,
-            threads: 16,
-        },
-        share: None,
-        filter: Filter::for_guests(),
-        demand: Demand::WhatThereIs,
-        left_out: Vec::new(),
+    let theirs = Descriptors { control: theirs.into(), output: output.into(), input: input.into() };
+    let may_use = confine::Limits {
+        descriptors: 64,
+        file_size: limits.max_image_bytes + ROOM_FOR_METADATA,
+        address_space: ADDRESS_SPACE
+            + 4 * limits.max_metadata_bytes
+            + ADDRESSES_BY_ENTRY * limits.max_entries,
+        threads: 16,
     };
-    let (mut child, stderr, _) = launch.launch().map_err(|error| failed(&error))?;
+    let mut reader = program.launch(READ_LAYERS, theirs, may_use).map_err(|error| failed(&error))?;
     let Layers { expected, arriving } = layers;
     // One that is gone is heard of below.
     let _ = say(&ours, &Request { meaning, limits: *limits, expected });
@@ -170,13 +125,13 @@ pub(crate) fn convert(
         let feeding = scope.spawn(|| send(arriving, &ours, feed));
         let outcome = hear(&ours, progress);
         // A reader that has answered needs no more, and one that has not is gone.
-        child.kill();
+        reader.kill();
         match feeding.join().expect("feeding does not panic") {
             // What could not be read here says more than that it did not arrive.
             Err(error) if !matches!(outcome, Ok(Some(Ok(_)))) => Err(error),
             _ => match outcome {
                 Ok(Some(outcome)) => outcome,
-                Ok(None) => Err(ended(&mut child, stderr)),
+                Ok(None) => Err(ended(&mut reader)),
                 Err(error) => Err(failed(&error)),
             },
         }
@@ -216,12 +171,6 @@ fn send(
     Ok(())
 }
 
-fn say(mut to: impl Write, what: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(what)?;
-    line.push(b'\n');
-    to.write_all(&line)
-}
-
 /// Hears the answers; none if the reader went away.
 fn hear(
     control: &UnixStream,
@@ -248,25 +197,7 @@ fn hear(
 }
 
 /// Why a reader ended that was not asked to.
-fn ended(child: &mut confine::Child, stderr: File) -> ConvertError {
-    let mut said = Vec::new();
-    let _ = stderr.take(4096).read_to_end(&mut said);
-    let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-    let said = String::from_utf8_lossy(&said);
-    let printable: String =
-        said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    let message = format!("the process that reads layers ended ({status}) {printable}");
-    ConvertError::Told(Told { message: message.trim_end().to_owned(), source: None, limit: None })
-}
-
-fn files(reader: &ReaderProgram) -> Files {
-    let mut files = Files::default();
-    files.run(&reader.program);
-    for path in LIBRARIES {
-        files.run(path);
-    }
-    for path in LIBRARY_DIRECTORIES {
-        files.read(path);
-    }
-    files
+fn ended(reader: &mut Reader) -> ConvertError {
+    let message = format!("the process that reads layers ended {}", reader.last_words());
+    ConvertError::Told(Told { message, source: None, limit: None })
 }

@@ -13,6 +13,7 @@
 //! last component is never followed. Directories that are missing on the way are made: mode 0755, owned by
 //! root, of 1970. What a hard link names must have been there before it.
 
+mod left_out;
 mod name;
 mod resolve;
 
@@ -21,6 +22,7 @@ use erofs::{
 };
 
 use crate::Limits;
+pub use left_out::LeftOut;
 pub(crate) use name::{Place, printable};
 
 /// The longest target of a symbolic link: what Linux can read back.
@@ -92,6 +94,7 @@ pub(crate) struct Merge<'l> {
     layer: u32,
     entries: u64,
     metadata: u64,
+    left_out: LeftOut,
 }
 
 /// What a name's tag tells: the last layer that touched it, and whether as an entry or on the way to one.
@@ -101,15 +104,23 @@ fn tag(layer: u32, is_entry: bool) -> u32 {
 
 impl<'l> Merge<'l> {
     pub(crate) fn new(limits: &'l Limits) -> Self {
-        Self { tree: Tree::new(UNDESCRIBED), limits, layer: 0, entries: 0, metadata: 0 }
+        Self {
+            tree: Tree::new(UNDESCRIBED),
+            limits,
+            layer: 0,
+            entries: 0,
+            metadata: 0,
+            left_out: LeftOut::default(),
+        }
     }
 
     pub(crate) fn begin_layer(&mut self) {
         self.layer += 1;
     }
 
-    pub(crate) fn into_tree(self) -> Tree {
-        self.tree
+    /// The tree, and what is not in it.
+    pub(crate) fn into_parts(self) -> (Tree, LeftOut) {
+        (self.tree, self.left_out)
     }
 
     /// Describes the root.
@@ -266,13 +277,7 @@ impl<'l> Merge<'l> {
             }
             match xattrs.insert(name, value) {
                 Ok(()) => self.charge(name.len() + value.len())?,
-                Err(XattrError::NoPrefix) => {
-                    tracing::warn!(
-                        path = printable(path),
-                        name = printable(name),
-                        "dropped an extended attribute"
-                    );
-                }
+                Err(XattrError::NoPrefix) => self.left_out.add(path, name),
                 Err(source) => return Err(EntryError::Xattr { name: printable(name), source }),
             }
         }

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use microagent_rootfs::{LayerBlob, Limits, ReaderProgram, convert, read_layers_in};
+use microagent_rootfs::{LayerBlob, Limits, convert};
+use reader::{Program, read_in};
 
 /// An error with those behind it.
 fn causes(error: &dyn std::error::Error) -> String {
@@ -22,7 +23,7 @@ fn a_reader_that_ends_or_talks_nonsense_is_an_error() {
     let program = PathBuf::from("/bin/sh").canonicalize().unwrap();
     let path = directory.path().join("how");
     let arguments = vec!["-c".into(), script.into()];
-    read_layers_in(ReaderProgram { program, arguments });
+    read_in(Program { program, arguments });
     for (how, expected) in [
         ("nonsense", "expected"),
         ("dies", "(exit status: 7) out of luck"),

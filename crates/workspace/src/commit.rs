@@ -19,14 +19,13 @@ use home::{Name, fault_point};
 use image::{Change, Compression, Configuration, History, Image, Ingest, MakeError, NewLayer, Reference};
 use image::{IngestError, Store, StoreError};
 use proto::{SpawnFailure, Transfer};
-use template::Budget;
 use tokio::sync::mpsc;
 
 use crate::DiskSize;
 use crate::agent::AgentError;
 use crate::copy::{Incoming, TakeError, Taken, take};
 use crate::event::EventKind;
-use crate::helper::{Helper, HelperDisk, HelperError};
+use crate::helper::{Helper, HelperDisk, HelperError, HelperTerms};
 use crate::run::Control;
 use crate::workspace::{Held, Workspace, WorkspaceError};
 pub use layer::LayerError;
@@ -147,7 +146,7 @@ impl Workspace {
         &self,
         store: &Store,
         request: &CommitRequest,
-        templates: Budget,
+        terms: HelperTerms,
         controls: &mut mpsc::UnboundedReceiver<Control>,
         progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<CommitOutcome, CommitError> {
@@ -157,7 +156,7 @@ impl Workspace {
         let ingest = store.add().map_err(MakeError::from)?;
         let base = self.base(store)?;
         let config = Configuration::of(store, &base).map_err(MakeError::from)?;
-        let helper = Helper::open(self, HelperDisk::held(held)?, Vec::new(), templates).await?;
+        let helper = Helper::open(self, HelperDisk::held(held)?, Vec::new(), terms).await?;
         let booted = helper.booted();
         let read = self.read_layer(&helper, ingest, controls, progress).await;
         // What went wrong first is what is to be told.

@@ -25,7 +25,7 @@ use volume::{AttachError, Attachment, MountPoint, Source};
 use crate::agent::{Agent, AgentError, Process, ProcessEvent};
 use crate::attach::in_order;
 use crate::exchange::{Leased, hear_freed};
-use crate::helper::{Helper, HelperDisk, HelperError};
+use crate::helper::{Helper, HelperDisk, HelperError, HelperTerms};
 use crate::run::{Control, ending_signal};
 use crate::state::State;
 use crate::supervisor::report::causes;
@@ -202,11 +202,7 @@ pub struct OpenFiles {
 
 impl OpenFiles {
     /// Reaches for the files of `workspace`: through its agent if it runs, through its disk if it is at rest.
-    pub async fn open(
-        workspace: &Workspace,
-        access: Access,
-        templates: template::Budget,
-    ) -> Result<Self, CopyError> {
+    pub async fn open(workspace: &Workspace, access: Access, terms: HelperTerms) -> Result<Self, CopyError> {
         let status = workspace.status()?;
         if status.live.is_some() && status.facts.quarantine.is_none() {
             let agent = workspace.agent_for(access.verb()).await?;
@@ -214,10 +210,10 @@ impl OpenFiles {
         }
         let disk = access.disk_of(workspace)?;
         let (attachments, absent) = free_disks(workspace, access);
-        let (helper, damaged) = match Helper::open(workspace, disk, attachments, templates).await {
+        let (helper, damaged) = match Helper::open(workspace, disk, attachments, terms).await {
             Err(error) if access == Access::Read && error.is_damage() => {
                 tracing::warn!(error = crate::causes(&error), "reading what can be read of the disk");
-                let rescue = Helper::open_damaged(workspace, access.disk_of(workspace)?, templates).await;
+                let rescue = Helper::open_damaged(workspace, access.disk_of(workspace)?, terms).await;
                 // Where that fails, too, the first failure is the plain one.
                 (rescue.map_err(|_| error)?, true)
             }

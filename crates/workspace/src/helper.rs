@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::time::Duration;
 
-use engine::{MemorySize, Stalls};
+use engine::{Demand, MemorySize, Stalls};
 use home::Home;
 use proto::{Arrangement, Resolver};
 use template::Budget;
@@ -51,6 +51,24 @@ pub fn volume_machine() -> MachineSettings {
     }
 }
 
+/// On what terms a sealed machine starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HelperTerms {
+    /// How much disk templates may take, if there are to be any.
+    pub templates: Budget,
+    /// What becomes of it where this host lacks a part of what confines it. The workspace's settings may demand more.
+    pub confinement: Demand,
+}
+
+impl HelperTerms {
+    fn apply(self, machine: MachineSettings) -> MachineSettings {
+        match self.confinement {
+            Demand::Whole => MachineSettings { confinement: Demand::Whole, ..machine },
+            Demand::WhatThereIs => machine,
+        }
+    }
+}
+
 /// A machine with a workspace's disk, or a volume.
 pub(crate) struct Helper {
     booted: Booted,
@@ -64,25 +82,25 @@ impl Helper {
         workspace: &Workspace,
         disk: HelperDisk,
         attachments: Vec<Attachment>,
-        templates: Budget,
+        terms: HelperTerms,
     ) -> Result<Self, HelperError> {
-        Self::start(workspace, disk, attachments, templates, false).await
+        Self::start(workspace, disk, attachments, terms, false).await
     }
 
     /// The same for a disk that is damaged: what can be read of it is there, and it stays as it is.
     pub(crate) async fn open_damaged(
         workspace: &Workspace,
         disk: HelperDisk,
-        templates: Budget,
+        terms: HelperTerms,
     ) -> Result<Self, HelperError> {
-        Self::start(workspace, disk, Vec::new(), templates, true).await
+        Self::start(workspace, disk, Vec::new(), terms, true).await
     }
 
     async fn start(
         workspace: &Workspace,
         disk: HelperDisk,
         attachments: Vec<Attachment>,
-        templates: Budget,
+        terms: HelperTerms,
         rescue: bool,
     ) -> Result<Self, HelperError> {
         let HelperDisk { held, disk } = disk;
@@ -90,11 +108,11 @@ impl Helper {
         let root = root_of(workspace).map_err(failed)?;
         let record = workspace.record();
         let slots = DiskSlots::for_disks(attachments.len());
-        let machine = MachineSettings { slots, ..helper_machine(record) };
+        let machine = terms.apply(MachineSettings { slots, ..helper_machine(record) });
         let plan = Plan::new(workspace.home(), &machine, root, record.root.clone())
             .map_err(|error| failed(error.into()))?
             .attach(attachments);
-        let template = plan.find_machine_template(templates);
+        let template = plan.find_machine_template(terms.templates);
         let started = plan.start(WritableDisk::Kept(disk), template, None).await;
         let mut booted = started.map_err(|error| failed(error.into()))?;
         booted.guest.rescue = rescue;
@@ -107,14 +125,14 @@ impl Helper {
     pub(crate) async fn for_volume(
         home: &Home,
         attachment: Attachment,
-        templates: Budget,
+        terms: HelperTerms,
     ) -> Result<Self, HelperError> {
         let failed = |error: BootError| HelperError::Start(Box::new(StartError::from(error)));
         let (root, root_id) = empty_root(home).map_err(|error| HelperError::Root(Box::new(error)))?;
-        let machine = volume_machine();
+        let machine = terms.apply(volume_machine());
         let scratch = scratch_disk(home, machine.disk_size).map_err(|error| failed(error.into()))?;
         let plan = Plan::new(home, &machine, root, root_id).map_err(failed)?.attach(vec![attachment]);
-        let template = plan.find_machine_template(templates);
+        let template = plan.find_machine_template(terms.templates);
         let booted = plan.start(WritableDisk::Kept(scratch), template, None).await.map_err(failed)?;
         let helper = Self { booted, held: None };
         helper
@@ -166,6 +184,13 @@ impl HelperError {
         let Self::Start(error) = self else { return false };
         let error = error.downcast_ref::<StartError>();
         matches!(error, Some(StartError::Boot(BootError::Unmountable(_) | BootError::Ended { .. })))
+    }
+
+    /// Whether this host lacks a part of what confines machines, and all of it was demanded.
+    pub fn is_unconfined(&self) -> bool {
+        let Self::Start(error) = self else { return false };
+        let error = error.downcast_ref::<StartError>();
+        matches!(error, Some(StartError::Boot(error)) if error.is_unconfined())
     }
 
     /// What to do about it.

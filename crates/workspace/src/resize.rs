@@ -4,11 +4,10 @@ use std::fs::File;
 
 use home::{fault_point, write_record};
 use proto::ToGuest;
-use template::Budget;
 
 use crate::agent::AgentError;
 use crate::event::EventKind;
-use crate::helper::{Helper, HelperDisk, HelperError};
+use crate::helper::{Helper, HelperDisk, HelperError, HelperTerms};
 use crate::record::WorkspaceRecord;
 use crate::workspace::{Workspace, WorkspaceError};
 use volume::DiskSize;
@@ -68,7 +67,7 @@ impl Workspace {
     ///
     /// Each step may be the last, and all of them may be done again: the disk's file grows, then the file system in
     /// it, then the record says so.
-    pub async fn resize(&self, size: DiskSize, templates: Budget) -> Result<bool, ResizeError> {
+    pub async fn resize(&self, size: DiskSize, terms: HelperTerms) -> Result<bool, ResizeError> {
         let io = |source| WorkspaceError::Io { name: self.name().clone(), source };
         let held = self.hold("resize")?.unfenced()?;
         let from = self.record().spec.disk_size;
@@ -81,7 +80,7 @@ impl Workspace {
             disk.set_len(size.bytes()).map_err(io)?;
         }
         fault_point("resize.file");
-        let helper = Helper::open(self, HelperDisk::held(held)?, Vec::new(), templates).await?;
+        let helper = Helper::open(self, HelperDisk::held(held)?, Vec::new(), terms).await?;
         let booted = helper.booted();
         let grown = helper.agent().request(&ToGuest::Grow { disk: None, size: size.bytes() }).await;
         let held = helper.close().await;

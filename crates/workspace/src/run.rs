@@ -40,6 +40,7 @@ use crate::root::{RootError, chain_id, root_file_system};
 use crate::service::{Service, ServiceError};
 use crate::spec::WorkspaceSpec;
 use crate::streams::Streams;
+use crate::supervisor::confined::confine_run;
 use crate::{
     BootError, CommandError, InvalidStopSignal, MachineId, MachineSettings, Overrides, StopSignal, Tmpfs,
     command,
@@ -369,6 +370,13 @@ impl PreparedRun {
     /// What it has to do with templates.
     pub fn template_use(&self) -> TemplateUse {
         self.template_use
+    }
+
+    /// Has this thread, and all that it starts from here on, give up what the run does not need. All else is to be done:
+    /// images fetched, files opened, other threads ended.
+    pub fn confine(&self, home: &Home) {
+        let outputs: Vec<_> = self.request.outputs.iter().map(Artifact::destination).collect();
+        confine_run(home, &self.request.volumes, outputs.iter().map(PathBuf::as_path));
     }
 
     /// Runs the command to its end. `controls` may close at any time; `observe` hears each step.

@@ -2,12 +2,11 @@
 
 use home::{Home, Name};
 use proto::{ToGuest, Usage};
-use template::Budget;
 use volume::{AttachError, Attachment, DiskSize, Mount, Use, Volume, VolumeError};
 
 use crate::agent::AgentError;
 use crate::attach::{in_order, slot_serial, users_of, volume_users};
-use crate::helper::{Helper, HelperError};
+use crate::helper::{Helper, HelperError, HelperTerms};
 use crate::workspace::Workspace;
 
 /// Why something was not done with a volume.
@@ -103,7 +102,7 @@ pub async fn resize_volume(
     home: &Home,
     name: &Name,
     size: DiskSize,
-    templates: Budget,
+    terms: HelperTerms,
 ) -> Result<(), VolumeVerbError> {
     let volume = Volume::find(home, name)?;
     let from = volume.record().size;
@@ -113,7 +112,7 @@ pub async fn resize_volume(
     // The lock goes over to the machine.
     drop(volume.grow_file(size)?);
     let helper =
-        Helper::for_volume(home, Attachment::open(home, &seen_at(name), &mut |_, _| ())?, templates).await?;
+        Helper::for_volume(home, Attachment::open(home, &seen_at(name), &mut |_, _| ())?, terms).await?;
     let grow = ToGuest::Grow { disk: Some(slot_serial(0)), size: size.bytes() };
     let grown = helper.agent().request(&grow).await;
     let closed = helper.close().await;
@@ -129,7 +128,7 @@ pub async fn resize_volume(
 pub async fn volume_usage(
     home: &Home,
     name: &Name,
-    templates: Budget,
+    terms: HelperTerms,
 ) -> Result<Option<Usage>, VolumeVerbError> {
     let volume = Volume::find(home, name)?;
     if volume.in_use() != Use::Free {
@@ -144,7 +143,7 @@ pub async fn volume_usage(
         return Ok(Some(Usage { disk_size: volume.record().size.bytes(), ..Usage::default() }));
     }
     let helper =
-        Helper::for_volume(home, Attachment::open(home, &seen_at(name), &mut |_, _| ())?, templates).await?;
+        Helper::for_volume(home, Attachment::open(home, &seen_at(name), &mut |_, _| ())?, terms).await?;
     let usage = helper.agent().measure_disk(slot_serial(0)).await;
     let closed = helper.close().await;
     let usage = usage?;

@@ -116,6 +116,7 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
     };
     let held = trial.held.clone().unwrap_or_default();
     let landlock = held.landlock.map(|version| format!("Landlock {version}"));
+    let around = landlock.clone().unwrap_or_else(|| "nothing of ours".to_owned());
     let has = |part, words: &str| held.has(part).then(|| words.to_owned());
     let parts = [
         landlock,
@@ -140,7 +141,7 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
         Some(_) => "limits, and a cgroup of its own",
         None => "limits in place of a cgroup, which nobody delegates here",
     };
-    let found = format!("QEMU has {parts}, and {limits}; {tried}");
+    let found = format!("QEMU has {parts}, and {limits}; what runs it has {around}; {tried}");
     match held.missing.first() {
         None if open.is_empty() => Check::ok(NAME, found),
         None => Check::warning(NAME, found, "use a newer kernel"),

@@ -83,13 +83,13 @@ pub(crate) fn import(global: &Global, args: &ImportArgs) -> Result<Exit, Failure
     Ok(Exit::Success)
 }
 
-fn open(global: &Global, args: &ImportArgs) -> Result<Box<dyn Read>, Failure> {
+fn open(global: &Global, args: &ImportArgs) -> Result<Box<dyn Read + Send>, Failure> {
     if args.file.as_os_str() == "-" {
         if crate::terminal::is_input() {
             return Err(Failure::usage("cannot import a root file system from a terminal")
                 .hint(Some("name a file, or pipe one in")));
         }
-        return Ok(Box::new(std::io::stdin().lock()));
+        return Ok(Box::new(std::io::stdin()));
     }
     let shown = args.file.display().to_string();
     if shown.starts_with("http://") || shown.starts_with("https://") {

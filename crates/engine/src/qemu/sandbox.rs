@@ -112,6 +112,10 @@ pub fn add_files(files: &mut Files) {
     if let Ok(program) = find_program() {
         add_files_of(&program, Accelerator::Kvm, files);
     }
+    // Machines get their control groups there.
+    if let Some(group) = confine::delegated_group() {
+        files.change(group);
+    }
 }
 
 fn add_files_of(program: &Path, accelerator: Accelerator, files: &mut Files) {

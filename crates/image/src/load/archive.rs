@@ -1,12 +1,18 @@
-//! The files of an image archive after one pass over its tar.
+//! The files of an image archive after one pass over its entries, as a reader tells them.
 //!
+//! Nothing that it says is believed: lengths are those that come, digests are made here, and all is bounded here.
 //! Small files are kept in memory, since most of them are never needed; all others are blobs of the store. A link
 //! (old `docker save` has them for layers that images share) is followed inside the archive.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 
-use super::tar_entries::{Entry, TarEntries};
+use reader::Items;
+
+use super::foreign::Told;
+use super::tar_entries::{Entry, MAX_PATH, damaged};
 use super::{Files, LoadError};
 use crate::manifest::MAX_DOCUMENT;
 use crate::store::{Ingest, IngestError};
@@ -27,6 +33,42 @@ pub(super) struct Archive<'a> {
     in_memory: u64,
 }
 
+/// A file that an archive is in, and who hears how far it is read.
+pub(super) struct Progressing<'p> {
+    pub(super) file: &'p File,
+    pub(super) so_far: &'p mut dyn FnMut(u64),
+}
+
+/// The file from some place on. A reader says where: it is bytes of the archive anyway, and nothing beyond its end.
+struct Place<'f, 'p> {
+    file: &'f mut Progressing<'p>,
+    at: u64,
+}
+
+/// Content that a reader sends; how far it is in the file, the file's position tells.
+struct Noticed<'f, 'p> {
+    content: &'f mut Items,
+    file: &'f mut Progressing<'p>,
+}
+
+impl Read for Place<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.file.read_at(buffer, self.at)?;
+        self.at = self.at.saturating_add(read as u64);
+        (self.file.so_far)(self.at);
+        Ok(read)
+    }
+}
+
+impl Read for Noticed<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(buffer)?;
+        let mut file = self.file.file;
+        (self.file.so_far)(file.stream_position()?);
+        Ok(read)
+    }
+}
+
 enum Held {
     Small(Vec<u8>),
     Blob { digest: Digest, size: u64 },
@@ -34,28 +76,39 @@ enum Held {
 }
 
 impl<'a> Archive<'a> {
-    /// Reads a tar to its end; its files may have `limit` bytes in all.
+    /// Reads all entries; their files may have `limit` bytes in all.
     pub(super) fn read(
-        input: &mut dyn Read,
+        entries: &mut Items,
+        file: Option<&mut Progressing<'_>>,
         store: &'a Store,
         ingest: &'a Ingest,
         limit: u64,
     ) -> Result<Self, LoadError> {
         let mut archive = Self { store, ingest, files: HashMap::new(), in_memory: 0 };
-        let mut tar = TarEntries::new(input);
-        let (mut entries, mut bytes) = (0, 0_u64);
-        while let Some(entry) = tar.next()? {
-            entries += 1;
+        let mut file = file;
+        let (mut came, mut bytes) = (0, 0_u64);
+        while let Some(Told { entry, at }) = entries.next_item().map_err(LoadError::Read)? {
+            came += 1;
             if let Entry::File { size, .. } = &entry {
                 bytes = bytes.saturating_add(*size);
             }
-            if entries > MAX_ENTRIES {
-                return Err(LoadError::TooLarge { what: "the number of files", limit: MAX_ENTRIES });
+            if came > MAX_ENTRIES {
+                return Err(LoadError::TooLarge { what: "the number of files".into(), limit: MAX_ENTRIES });
             }
             if bytes > limit {
                 return Err(LoadError::Unpacked { limit });
             }
-            archive.take(entry, &mut tar)?;
+            if entry.longest_path() > MAX_PATH {
+                return Err(LoadError::TooLarge { what: "a path".into(), limit: MAX_PATH as u64 });
+            }
+            match (at, &mut file) {
+                (Some(at), Some(file)) => {
+                    let content = &mut Place { file, at }.take(entry.size());
+                    archive.take(entry, content)?;
+                }
+                (_, Some(file)) => archive.take(entry, &mut Noticed { content: entries, file })?,
+                (_, None) => archive.take(entry, entries)?,
+            }
         }
         Ok(archive)
     }
@@ -84,7 +137,18 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
-    fn hold(&mut self, content: &mut dyn Read, size: u64) -> Result<Held, LoadError> {
+    fn hold(&mut self, content: &mut dyn Read, said: u64) -> Result<Held, LoadError> {
+        let mut content = content.take(said.saturating_add(1));
+        let held = self.hold_all(&mut content, said)?;
+        let size = match &held {
+            Held::Small(bytes) => bytes.len() as u64,
+            Held::Blob { size, .. } => *size,
+            Held::Link(_) => said,
+        };
+        if size == said { Ok(held) } else { Err(damaged("a file is not as long as it says")) }
+    }
+
+    fn hold_all(&mut self, content: &mut dyn Read, size: u64) -> Result<Held, LoadError> {
         if size <= SMALL && self.in_memory + size <= MAX_SMALL {
             self.in_memory += size;
             let mut bytes = Vec::new();
@@ -110,7 +174,7 @@ impl Files for Archive<'_> {
         match self.find(path) {
             Some(Held::Small(bytes)) => Ok(Some(bytes.clone())),
             Some(Held::Blob { size, .. }) if *size > MAX_DOCUMENT => {
-                Err(LoadError::TooLarge { what: "a document", limit: MAX_DOCUMENT })
+                Err(LoadError::TooLarge { what: "a document".into(), limit: MAX_DOCUMENT })
             }
             Some(Held::Blob { digest, .. }) => Ok(Some(self.store.read_document(digest)?)),
             Some(Held::Link(_)) | None => Ok(None),

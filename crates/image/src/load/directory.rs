@@ -41,7 +41,7 @@ impl Files for Directory<'_> {
         let mut bytes = Vec::new();
         file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(LoadError::Read)?;
         if bytes.len() as u64 > MAX_DOCUMENT {
-            return Err(LoadError::TooLarge { what: "a document", limit: MAX_DOCUMENT });
+            return Err(LoadError::TooLarge { what: "a document".into(), limit: MAX_DOCUMENT });
         }
         Ok(Some(bytes))
     }

@@ -7,27 +7,52 @@
 //!
 //! Names and records are bounded, checksums verified, and an archive that ends in the middle is an error.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
 
 use tar::{EntryType, Header, PaxExtensions};
 
 use super::LoadError;
+use serde::{Deserialize, Serialize};
 
 const BLOCK: u64 = 512;
 /// Of a long name or of the pax records of one entry, in bytes.
 const MAX_RECORDS: u64 = 64 << 10;
 /// Of a path, in bytes; those of image archives have some 80.
-const MAX_PATH: usize = 1024;
+pub(super) const MAX_PATH: usize = 1024;
+
+/// Something that content which nobody wants is passed by in.
+pub(super) trait Pass: Read {
+    /// Passes by `length` bytes, or as many as there are, and tells how many.
+    fn pass(&mut self, length: u64) -> io::Result<u64>;
+}
+
+/// What can only be read is read.
+impl Pass for dyn Read + '_ {
+    fn pass(&mut self, length: u64) -> io::Result<u64> {
+        io::copy(&mut self.take(length), &mut io::sink())
+    }
+}
+
+/// In a file there is a shorter way.
+impl Pass for BufReader<File> {
+    fn pass(&mut self, length: u64) -> io::Result<u64> {
+        let left = self.get_ref().metadata()?.len().saturating_sub(self.stream_position()?);
+        let length = length.min(left);
+        self.seek_relative(length.cast_signed())?;
+        Ok(length)
+    }
+}
 
 /// The entries of a tar that is read once.
-pub(super) struct TarEntries<R> {
-    input: R,
+pub(super) struct TarEntries<'i, R: ?Sized> {
+    input: &'i mut R,
     unread: u64,
     padding: u64,
 }
 
 /// One entry. Its content is read from [`TarEntries`] before the next entry is asked for, as far as it is wanted.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Entry {
     /// A file.
     File {
@@ -54,6 +79,22 @@ pub(super) enum Entry {
     Other,
 }
 
+impl Entry {
+    /// Of its content, in bytes.
+    pub(super) fn size(&self) -> u64 {
+        if let Self::File { size, .. } = self { *size } else { 0 }
+    }
+
+    /// In bytes, of the paths in it.
+    pub(super) fn longest_path(&self) -> usize {
+        match self {
+            Self::File { path, .. } => path.len(),
+            Self::Symlink { path, target } | Self::HardLink { path, target } => path.len().max(target.len()),
+            Self::Other => 0,
+        }
+    }
+}
+
 /// What extension headers say about the entry after them.
 #[derive(Default)]
 struct Extension {
@@ -62,10 +103,15 @@ struct Extension {
     size: Option<u64>,
 }
 
-impl<R: Read> TarEntries<R> {
+impl<'i, R: Pass + ?Sized> TarEntries<'i, R> {
     /// Starts at the beginning of a tar.
-    pub(super) fn new(input: R) -> Self {
+    pub(super) fn new(input: &'i mut R) -> Self {
         Self { input, unread: 0, padding: 0 }
+    }
+
+    /// What is read from, at the content of the entry that was returned last.
+    pub(super) fn input(&mut self) -> &mut R {
+        self.input
     }
 
     /// The next entry; `None` at the end of the archive.
@@ -74,7 +120,7 @@ impl<R: Read> TarEntries<R> {
         loop {
             self.skip()?;
             let Some(header) = self.header()? else { return Ok(None) };
-            let size = header.entry_size().map_err(|_| LoadError::Damaged("an entry has no size"))?;
+            let size = header.entry_size().map_err(|_| damaged("an entry has no size"))?;
             match header.entry_type() {
                 EntryType::GNULongName => extension.path = Some(self.long_name(size)?),
                 EntryType::GNULongLink => extension.target = Some(self.long_name(size)?),
@@ -96,7 +142,7 @@ impl<R: Read> TarEntries<R> {
             (EntryType::Regular | EntryType::Continuous, Some(path), _) => Entry::File { path, size },
             (EntryType::Symlink, Some(path), Some(target)) => Entry::Symlink { path, target },
             (EntryType::Link, Some(path), Some(target)) => Entry::HardLink { path, target },
-            (EntryType::GNUSparse, ..) => return Err(LoadError::Damaged("a sparse file is in it")),
+            (EntryType::GNUSparse, ..) => return Err(damaged("a sparse file is in it")),
             _ => Entry::Other,
         })
     }
@@ -104,27 +150,26 @@ impl<R: Read> TarEntries<R> {
     /// Passes by what is left of the content before.
     fn skip(&mut self) -> Result<(), LoadError> {
         let left = self.unread + self.padding;
-        let skipped =
-            io::copy(&mut self.input.by_ref().take(left), &mut io::sink()).map_err(LoadError::Read)?;
+        let skipped = self.input.pass(left).map_err(LoadError::Read)?;
         (self.unread, self.padding) = (0, 0);
-        if skipped == left { Ok(()) } else { Err(LoadError::Damaged("it ends in the middle of a file")) }
+        if skipped == left { Ok(()) } else { Err(damaged("it ends in the middle of a file")) }
     }
 
     fn header(&mut self) -> Result<Option<Header>, LoadError> {
         let mut header = Header::new_old();
         let mut block = Vec::with_capacity(BLOCK as usize);
-        self.input.by_ref().take(BLOCK).read_to_end(&mut block).map_err(LoadError::Read)?;
+        (&mut *self.input).take(BLOCK).read_to_end(&mut block).map_err(LoadError::Read)?;
         if block.is_empty() || block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
         if block.len() as u64 != BLOCK {
-            return Err(LoadError::Damaged("it ends in the middle of a header"));
+            return Err(damaged("it ends in the middle of a header"));
         }
         header.as_mut_bytes().copy_from_slice(&block);
         if header.cksum().ok() == Some(checksum(&block)) {
             return Ok(Some(header));
         }
-        Err(LoadError::Damaged("the checksum of a header is wrong"))
+        Err(damaged("the checksum of a header is wrong"))
     }
 
     /// What follows are `size` bytes of content.
@@ -132,12 +177,12 @@ impl<R: Read> TarEntries<R> {
         self.padding = size.wrapping_neg() % BLOCK;
         self.unread = size;
         let end = size.checked_add(self.padding);
-        end.map(drop).ok_or(LoadError::Damaged("an entry is larger than anything"))
+        end.map(drop).ok_or(damaged("an entry is larger than anything"))
     }
 
     fn records(&mut self, size: u64) -> Result<Vec<u8>, LoadError> {
         if size > MAX_RECORDS {
-            return Err(LoadError::TooLarge { what: "a name", limit: MAX_RECORDS });
+            return Err(LoadError::TooLarge { what: "a name".into(), limit: MAX_RECORDS });
         }
         self.start(size)?;
         let mut bytes = Vec::new();
@@ -154,14 +199,14 @@ impl<R: Read> TarEntries<R> {
     fn pax_records(&mut self, size: u64, extension: &mut Extension) -> Result<(), LoadError> {
         let bytes = self.records(size)?;
         for record in PaxExtensions::new(&bytes) {
-            let record = record.map_err(|_| LoadError::Damaged("a pax record is malformed"))?;
+            let record = record.map_err(|_| damaged("a pax record is malformed"))?;
             let value = record.value_bytes();
             match record.key_bytes() {
                 b"path" => extension.path = Some(value.to_vec()),
                 b"linkpath" => extension.target = Some(value.to_vec()),
                 b"size" => {
                     let size = record.value().ok().and_then(|text| text.parse().ok());
-                    extension.size = Some(size.ok_or(LoadError::Damaged("an entry has no size"))?);
+                    extension.size = Some(size.ok_or(damaged("an entry has no size"))?);
                 }
                 _ => {}
             }
@@ -171,7 +216,7 @@ impl<R: Read> TarEntries<R> {
 }
 
 /// The content of the entry that was returned last.
-impl<R: Read> Read for TarEntries<R> {
+impl<R: Pass + ?Sized> Read for TarEntries<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = self.unread.min(buffer.len() as u64) as usize;
         // Not every reader can be asked for nothing.
@@ -193,10 +238,14 @@ pub(crate) fn checksum(block: &[u8]) -> u32 {
     block.iter().enumerate().map(byte).sum()
 }
 
+pub(super) fn damaged(what: &'static str) -> LoadError {
+    LoadError::Damaged(what.into())
+}
+
 /// Nothing in an archive refers to a name that is not UTF-8.
 fn text(bytes: Vec<u8>) -> Result<Option<String>, LoadError> {
     if bytes.len() > MAX_PATH {
-        return Err(LoadError::TooLarge { what: "a path", limit: MAX_PATH as u64 });
+        return Err(LoadError::TooLarge { what: "a path".into(), limit: MAX_PATH as u64 });
     }
     Ok(String::from_utf8(bytes).ok())
 }
@@ -206,8 +255,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entries(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, LoadError> {
-        let mut tar = TarEntries::new(bytes);
+    fn entries(mut bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, LoadError> {
+        let input: &mut dyn Read = &mut bytes;
+        let mut tar = TarEntries::new(input);
         let mut all = Vec::new();
         while let Some(entry) = tar.next()? {
             let mut content = Vec::new();

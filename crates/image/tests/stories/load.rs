@@ -1,7 +1,7 @@
 //! Archives of every kind that people have.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use microagent_image::{Digest, LoadError, LoadOptions, load, load_path};
@@ -74,16 +74,16 @@ fn an_archive_of_both_formats_with_an_index_inside_is_loaded() {
         ("oci-layout", b"{}"),
     ]);
     let target = TestStore::new();
-    let loaded = load(&target.store, bytes.as_slice(), &options()).unwrap();
+    let loaded = load(&target.store, Cursor::new(bytes.clone()), &options()).unwrap();
     assert_eq!(loaded[0].manifest_digest, Digest::of(&manifest));
     assert_eq!(target.image("team/both:1").unwrap().layers[0].digest, Digest::of(&layer));
     assert_eq!(target.count("blobs/sha256"), 3);
 
     let arm64 = LoadOptions { platform: "linux/arm64".parse().unwrap(), ..options() };
-    let error = load(&target.store, bytes.as_slice(), &arm64).unwrap_err();
+    let error = load(&target.store, Cursor::new(bytes.clone()), &arm64).unwrap_err();
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
     let s390x = LoadOptions { platform: "linux/s390x".parse().unwrap(), ..options() };
-    let error = load(&target.store, bytes.as_slice(), &s390x).unwrap_err();
+    let error = load(&target.store, Cursor::new(bytes.clone()), &s390x).unwrap_err();
     assert!(error.to_string().ends_with("only for `linux/arm64`, `linux/amd64`"), "{error}");
 }
 
@@ -148,19 +148,19 @@ fn layers_may_be_links_inside_the_archive_and_never_outside() {
     let layer = tar_of("file", b"content");
     let links = [("1/layer.tar", "../0/layer.tar")];
     let bytes = docker_archive(&layer, &["0/layer.tar", "1/layer.tar"], &links);
-    load(&target.store, bytes.as_slice(), &options()).unwrap();
+    load(&target.store, Cursor::new(bytes.clone()), &options()).unwrap();
     let image = target.image("made:1").unwrap();
     assert_eq!(image.layers[0], image.layers[1]);
 
     let links = [("1/layer.tar", "../../../../etc/passwd")];
     let bytes = docker_archive(&layer, &["0/layer.tar", "1/layer.tar"], &links);
-    let error = load(&TestStore::new().store, bytes.as_slice(), &options()).unwrap_err();
+    let error = load(&TestStore::new().store, Cursor::new(bytes.clone()), &options()).unwrap_err();
     assert!(matches!(&error, LoadError::Missing { path } if path == "1/layer.tar"), "{error}");
 
     let links = [("1/layer.tar", "../2/layer.tar"), ("2/layer.tar", "../1/layer.tar")];
     let bytes = docker_archive(&layer, &["0/layer.tar", "1/layer.tar"], &links);
     assert!(matches!(
-        load(&TestStore::new().store, bytes.as_slice(), &options()),
+        load(&TestStore::new().store, Cursor::new(bytes.clone()), &options()),
         Err(LoadError::Missing { .. })
     ));
 }
@@ -197,7 +197,7 @@ fn an_archive_that_lies_leaves_nothing_behind() {
         ),
     ] {
         let target = TestStore::new();
-        let error = load(&target.store, bytes, &options()).unwrap_err();
+        let error = load(&target.store, Cursor::new(bytes.to_vec()), &options()).unwrap_err();
         let text = format!("{error}: {:?}", std::error::Error::source(&error));
         assert!(text.contains(said), "{text}");
         assert_eq!((target.count("blobs/sha256"), target.count("ingest")), (0, 0), "{said}");
@@ -212,11 +212,11 @@ fn an_archive_that_unpacks_to_more_than_it_may_is_stopped() {
         assert!(packed.len() < 100_000);
         let target = TestStore::new();
         let narrow = LoadOptions { archive_size: 1 << 20, ..options() };
-        let error = load(&target.store, packed.as_slice(), &narrow).unwrap_err();
+        let error = load(&target.store, Cursor::new(packed.clone()), &narrow).unwrap_err();
         assert!(matches!(error, LoadError::Unpacked { limit: 1_048_576 }), "{error}");
         assert!(error.hint().unwrap().contains("archive_size"));
         assert_eq!((target.count("blobs/sha256"), target.count("ingest")), (0, 0));
-        load(&target.store, packed.as_slice(), &options()).unwrap();
+        load(&target.store, Cursor::new(packed.clone()), &options()).unwrap();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Archives that other tools read.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use microagent_image::{
@@ -112,16 +113,16 @@ fn an_imported_root_file_system_is_an_image_that_skopeo_reads() {
     };
     let tar = tar_of("bin/sh", b"program");
     let zstd = zstd::encode_all(tar.as_slice(), 1).unwrap();
-    let packed = import(&target.store, zstd.as_slice(), &options).unwrap();
+    let packed = import(&target.store, Cursor::new(zstd.clone()), &options).unwrap();
     assert_eq!(packed.layers[0].compression, Compression::Zstd);
-    let plain = import(&target.store, tar.as_slice(), &options).unwrap();
+    let plain = import(&target.store, Cursor::new(tar.clone()), &options).unwrap();
     assert_eq!(plain.layers[0].compression, Compression::Gzip);
     assert_eq!(plain.layers[0].diff_id, packed.layers[0].diff_id);
     let source = format!("oci:{}:docker.io/library/made:1", shown(target.path()));
     skopeo_copy(&source, &format!("docker-archive:{}:made:1", shown(&target.path().join("copy.tar"))), &[]);
-    assert!(import(&target.store, &zstd[..zstd.len() / 2], &options).is_err());
+    assert!(import(&target.store, Cursor::new(zstd[..zstd.len() / 2].to_vec()), &options).is_err());
     let narrow = ImportOptions { unpacked_size: tar.len() as u64 - 1, ..options };
-    let error = import(&target.store, zstd.as_slice(), &narrow).unwrap_err();
+    let error = import(&target.store, Cursor::new(zstd.clone()), &narrow).unwrap_err();
     assert!(error.hint().unwrap().contains("unpacked_size"), "{error}");
     assert_eq!(target.count("ingest"), 0);
 }

@@ -7,13 +7,15 @@
 //! ....       more of both: debian-binary, control.tar.*, data.tar[.xz|.zst|.gz] with the files
 //! ```
 //!
-//! Only what a kernel consists of is taken: regular files of known names. Links, devices, maintainer scripts
+//! A [`reader`] takes it apart, a process that may do nothing else. Only what a kernel consists of is taken: regular files of known names. Links, devices, maintainer scripts
 //! and all else are passed over.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use reader::{Input, Items, Job, Output, ReadError, ask};
+use serde::{Deserialize, Serialize};
 use tar::{Entry, EntryType};
 
 use super::InstallError;
@@ -42,62 +44,124 @@ pub enum DebError {
     Damaged(#[from] io::Error),
 }
 
+/// Takes a package apart: the files in it that kernels consist of.
+pub static READ_PACKAGE: Job<(), UnreadablePackage> = Job { name: "kernel-package", work: read_package };
+
+/// Why a package could not be read, in the words of who read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnreadablePackage {
+    /// [`DebError::NotDeb`].
+    NotDeb,
+    /// [`DebError::LongPath`].
+    LongPath,
+    /// [`DebError::ExtendedHeader`].
+    ExtendedHeader,
+    /// [`DebError::Damaged`].
+    Damaged(String),
+}
+
 /// Takes the kernel's files in the package at `path` into `staging`.
 pub(super) fn unpack(path: &Path, staging: &mut Staging<'_>) -> Result<(), InstallError> {
-    let failed = |source| InstallError::Deb { path: path.to_owned(), source };
-    let damaged = |error: io::Error| failed(error.into());
-    let mut package = fs_err::File::open(path)?;
-    let packed = find_data(&mut package).map_err(failed)?;
-    let data = unpacked(BufReader::with_capacity(1 << 18, packed)).map_err(damaged)?;
-    let mut archive = tar::Archive::new(data.take(MAX_DATA));
-    let mut long_path = None;
-    for entry in archive.entries().map_err(damaged)?.raw(true) {
-        let mut entry = entry.map_err(damaged)?;
-        match entry.header().entry_type() {
-            EntryType::GNULongName => long_path = Some(read_path(&mut entry).map_err(failed)?),
-            EntryType::GNULongLink => {}
-            EntryType::XHeader => return Err(failed(DebError::ExtendedHeader)),
-            _ => take_wanted(&mut entry, long_path.take(), staging, failed)?,
+    let package = fs_err::File::open(path)?;
+    let asked = ask(&READ_PACKAGE, &(), package, |files| take(files, staging));
+    asked.map(drop).map_err(|error| match error {
+        Failure::Taking(error) => error,
+        Failure::Reading(source) => InstallError::Deb { path: path.to_owned(), source },
+    })
+}
+
+/// Whose fault it was: that of what came, or of the package.
+enum Failure {
+    Taking(InstallError),
+    Reading(DebError),
+}
+
+/// What a reader sends is looked at as if it were the package itself.
+fn take(files: &mut Items, staging: &mut Staging<'_>) -> Result<(), Failure> {
+    let broken = |error: io::Error| Failure::Reading(error.into());
+    while let Some(path) = files.next_item::<PathBuf>().map_err(broken)? {
+        if let Some((release, member)) = Member::of_package(&path) {
+            staging.expect_release(&release).map_err(Failure::Taking)?;
+            staging.take(&member, files).map_err(Failure::Taking)?;
         }
     }
     Ok(())
 }
 
-fn take_wanted<R: Read>(
+fn read_package((): (), package: &mut Input, output: &mut Output) -> Result<(), UnreadablePackage> {
+    let packed = BufReader::with_capacity(1 << 18, find_data(package)?);
+    let mut archive = tar::Archive::new(unpacked(packed)?.take(MAX_DATA));
+    let mut long_path = None;
+    for entry in archive.entries()?.raw(true) {
+        let mut entry = entry?;
+        match entry.header().entry_type() {
+            EntryType::GNULongName => long_path = Some(read_path(&mut entry)?),
+            EntryType::GNULongLink => {}
+            EntryType::XHeader => return Err(UnreadablePackage::ExtendedHeader),
+            _ => send_wanted(&mut entry, long_path.take(), output)?,
+        }
+    }
+    Ok(())
+}
+
+fn send_wanted<R: Read>(
     entry: &mut Entry<'_, R>,
     long_path: Option<PathBuf>,
-    staging: &mut Staging<'_>,
-    failed: impl Fn(DebError) -> InstallError,
-) -> Result<(), InstallError> {
+    output: &mut Output,
+) -> Result<(), UnreadablePackage> {
     if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
         return Ok(());
     }
     let path = match long_path {
         Some(path) => path,
-        None => entry.path().map_err(|error| failed(error.into()))?.into_owned(),
+        None => entry.path()?.into_owned(),
     };
-    if let Some((release, member)) = Member::of_package(&path) {
-        staging.expect_release(&release)?;
-        staging.take(&member, entry)?;
+    // What it is for is looked at again by whoever gets it.
+    if Member::of_package(&path).is_some() {
+        output.item(&path, entry)?;
     }
     Ok(())
 }
 
 /// Finds `data.tar` in the archive, and reads it alone.
-fn find_data(package: &mut fs_err::File) -> Result<io::Take<&mut fs_err::File>, DebError> {
+fn find_data(package: &mut Input) -> Result<impl Read, UnreadablePackage> {
+    let not_deb = |_| UnreadablePackage::NotDeb;
     let mut magic = [0; 8];
-    package.read_exact(&mut magic).map_err(|_| DebError::NotDeb)?;
+    package.read_exact(&mut magic).map_err(not_deb)?;
     if &magic != b"!<arch>\n" {
-        return Err(DebError::NotDeb);
+        return Err(UnreadablePackage::NotDeb);
     }
     loop {
         let mut header = [0; 60];
-        package.read_exact(&mut header).map_err(|_| DebError::NotDeb)?;
-        let size = member_size(&header).ok_or(DebError::NotDeb)?;
+        package.read_exact(&mut header).map_err(not_deb)?;
+        let size = member_size(&header).ok_or(UnreadablePackage::NotDeb)?;
         if header.starts_with(b"data.tar") {
             return Ok(package.take(size));
         }
-        package.seek(SeekFrom::Current((size + size % 2).cast_signed()))?;
+        io::copy(&mut (&mut *package).take(size + size % 2), &mut io::sink())?;
+    }
+}
+
+impl From<io::Error> for UnreadablePackage {
+    fn from(error: io::Error) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl From<ReadError<UnreadablePackage>> for Failure {
+    fn from(error: ReadError<UnreadablePackage>) -> Self {
+        Self::Reading(match error {
+            ReadError::Input(error) => error.into(),
+            ReadError::Failed(UnreadablePackage::NotDeb) => DebError::NotDeb,
+            ReadError::Failed(UnreadablePackage::LongPath) => DebError::LongPath,
+            ReadError::Failed(UnreadablePackage::ExtendedHeader) => DebError::ExtendedHeader,
+            ReadError::Failed(UnreadablePackage::Damaged(said)) => {
+                let printable: String = said.chars().filter(|c| !c.is_control()).take(1024).collect();
+                io::Error::other(printable).into()
+            }
+            other => io::Error::other(other).into(),
+        })
     }
 }
 
@@ -107,11 +171,11 @@ fn member_size(header: &[u8; 60]) -> Option<u64> {
     digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-fn read_path(entry: &mut impl Read) -> Result<PathBuf, DebError> {
+fn read_path(entry: &mut impl Read) -> Result<PathBuf, UnreadablePackage> {
     let mut path = Vec::new();
     entry.take(MAX_PATH + 1).read_to_end(&mut path)?;
     if path.len() as u64 > MAX_PATH {
-        return Err(DebError::LongPath);
+        return Err(UnreadablePackage::LongPath);
     }
     while path.last() == Some(&0) {
         path.pop();

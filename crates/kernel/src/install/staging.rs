@@ -1,7 +1,7 @@
 //! A kernel in the making: what is taken into it, the checks when it is complete, and its way into place.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Component, Path, PathBuf};
 
 use home::{Scratch, write_record};
@@ -9,15 +9,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::InstallError;
-use crate::bzimage::BzImage;
+use crate::bzimage::{MAX_IMAGE, unpack_to};
 use crate::kernels::KernelRecord;
 use crate::modules::module_name;
 use crate::walk::MAX_DEPTH;
 use crate::{Kernel, Kernels, Release, Source};
 
-/// A distribution's full set of modules, uncompressed, is below 1 GiB; images are below 64 MiB.
+/// A distribution's full set of modules, uncompressed, is below 1 GiB.
 const MAX_BYTES: u64 = 4 << 30;
-const MAX_IMAGE: u64 = 256 << 20;
 const MAX_FILES: u32 = 100_000;
 
 /// A file that belongs to a kernel.
@@ -116,23 +115,22 @@ impl<'a> Staging<'a> {
 
     /// Checks that the kernel is whole, completes it, and puts it in its place.
     pub(super) fn finish(self, source: Source) -> Result<Kernel, InstallError> {
-        let image = self.read_image()?;
-        let kernel = BzImage::parse(&image)?;
-        self.check(&kernel.release)?;
-        if let Some(vmlinux) = kernel.unpack_pvh()? {
-            fs_err::write(self.kernel().join("vmlinux"), vmlinux)?;
-        }
+        let (image, image_sha256) = self.read_image()?;
+        let place = self.kernel().join("vmlinux");
+        let image_size = image.len() as u64;
+        let release = unpack_to(Cursor::new(image), || File::create(place))?;
+        self.check(&release)?;
         let record = KernelRecord {
-            release: kernel.release.clone(),
+            release: release.clone(),
             source,
             installed_at: Timestamp::now(),
-            image_sha256: home::hexadecimal(&Sha256::digest(&image)),
-            image_size: image.len() as u64,
+            image_sha256,
+            image_size,
             modules_size: self.modules_size,
         };
         write_record(&self.kernel().join("kernel.json"), &record).map_err(crate::StoreError::from)?;
         rustix::fs::syncfs(File::open(self.kernel())?).map_err(io::Error::from)?;
-        Ok(self.kernels.publish(&self.kernel(), &kernel.release)?)
+        Ok(self.kernels.publish(&self.kernel(), &release)?)
     }
 
     fn check(&self, image: &Release) -> Result<(), InstallError> {
@@ -145,7 +143,8 @@ impl<'a> Staging<'a> {
         }
     }
 
-    fn read_image(&self) -> Result<Vec<u8>, InstallError> {
+    /// The image, and its hash in hexadecimal.
+    fn read_image(&self) -> Result<(Vec<u8>, String), InstallError> {
         let path = self.image();
         if !path.exists() {
             return Err(InstallError::NoImage);
@@ -153,7 +152,9 @@ impl<'a> Staging<'a> {
         if fs_err::metadata(&path)?.len() > MAX_IMAGE {
             return Err(InstallError::TooLarge { limit: MAX_IMAGE, files: MAX_FILES });
         }
-        Ok(fs_err::read(path)?)
+        let image = fs_err::read(path)?;
+        let hash = home::hexadecimal(&Sha256::digest(&image));
+        Ok((image, hash))
     }
 
     fn kernel(&self) -> PathBuf {

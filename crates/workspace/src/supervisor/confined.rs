@@ -1,9 +1,12 @@
-//! What a supervisor takes away from itself before it hears anything of a guest.
+//! What a supervisor, or a run in the foreground, takes away from itself before it hears anything of a guest.
 //!
 //! It talks to the guest, plays its network and parses what it says, and it outlives the terminal that it was started
 //! from. So it keeps what that takes: the state directory, the disks that its workspace has outside it, what machines are
 //! launched from, and the system's programs and settings. The user's other files it cannot open, nor signal processes
-//! other than those it started. The network it needs, since it is the guest's.
+//! other than those it started. The network it needs, since it is the guest's. A run has the terminal and its standard streams open
+//! already; it keeps the directories where its outputs go.
+
+use std::path::Path;
 
 use confine::Files;
 use home::Home;
@@ -27,12 +30,38 @@ const FACTS: &[&str] = &[
 const DEVICES: &[&str] = &["/dev/null", "/dev/urandom", "/dev/random"];
 
 /// Confines this process as far as this host can. A part that it cannot is told of every machine, and here in the log.
+///
+/// It counts for the thread that calls it, and for those that it starts from then on.
 pub fn confine(home: &Home, disks: &[Mount]) {
-    if let Err(error) = confine::harden() {
-        tracing::warn!(%error, "the supervisor cannot be hardened");
+    confine_to(&files(home, disks));
+}
+
+/// The same for a run whose outputs go to these places of the host.
+pub fn confine_run<'p>(home: &Home, disks: &[Mount], outputs: impl IntoIterator<Item = &'p Path>) {
+    let mut files = files(home, disks);
+    for output in outputs {
+        files.change(directory_of(output));
     }
-    if let Err(error) = confine::restrict_files(&files(home, disks)) {
-        tracing::warn!(%error, "the supervisor is not under Landlock");
+    confine_to(&files);
+}
+
+fn confine_to(files: &Files) {
+    if let Err(error) = confine::harden() {
+        tracing::warn!(%error, "what runs the machine cannot be hardened");
+    }
+    if let Err(error) = confine::restrict_files(files) {
+        tracing::warn!(%error, "what runs the machine is not under Landlock");
+    }
+}
+
+/// Where something at `output` is made: in it, if it is a directory, else beside it.
+fn directory_of(output: &Path) -> &Path {
+    if output.is_dir() {
+        return output;
+    }
+    match output.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -64,4 +93,19 @@ fn files(home: &Home, disks: &[Mount]) -> Files {
         }
     }
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_is_made_in_a_directory_that_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let there = directory.path();
+        assert_eq!(directory_of(there), there);
+        assert_eq!(directory_of(&there.join("file")), there);
+        assert_eq!(directory_of(Path::new("file")), Path::new("."));
+        assert_eq!(directory_of(Path::new("/file")), Path::new("/"));
+    }
 }

@@ -1,15 +1,11 @@
 //! The reader's side: it locks itself in before the first foreign byte, and answers once.
-#![allow(unsafe_code, reason = "descriptors that were inherited are only known by number")]
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::{FromRawFd, RawFd};
 
-use confine::{Files, Filter};
+use reader::{Descriptors, lock_in, read_line, say};
 
-use serde::de::DeserializeOwned;
-
-use super::{Announced, Answer, CONTROL, INPUT, LONGEST_LINE, OUTPUT, Request, Told, say};
+use super::{Announced, Answer, Request, Told};
 use crate::convert::{Layers, read_and_write};
 use crate::{ConvertError, Converted, LayerBlob};
 
@@ -20,10 +16,7 @@ use crate::{ConvertError, Converted, LayerBlob};
 ///
 /// Where the process was not started so, or cannot be locked in.
 pub fn read_layers() -> io::Result<()> {
-    // SAFETY: whoever starts a reader has these open, nothing in this process has them yet, and where they are not open
-    // each use fails.
-    let [control, output, input] =
-        [CONTROL, OUTPUT, INPUT].map(|number: RawFd| unsafe { File::from_raw_fd(number) });
+    let Descriptors { control, output, input } = Descriptors::inherited();
     let mut lines = BufReader::new(control.try_clone()?);
     let request: Request = read_line(&mut lines)?;
     lock_in()?;
@@ -35,21 +28,6 @@ pub fn read_layers() -> io::Result<()> {
         Err(error) => Answer::Failed(None, Told::of(&error).because_of(error.limit())),
     };
     say(&control, &answer)
-}
-
-fn read_line<T: DeserializeOwned>(lines: &mut impl BufRead) -> io::Result<T> {
-    let mut line = Vec::new();
-    lines.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice(&line)?)
-}
-
-/// From here on this process works on what it has open, with threads, and nothing else.
-pub fn lock_in() -> io::Result<()> {
-    confine::no_new_privileges()?;
-    if confine::landlock_version().is_some() {
-        confine::restrict_files(&Files::default())?;
-    }
-    Filter::for_readers().install()
 }
 
 fn convert(
