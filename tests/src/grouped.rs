@@ -30,7 +30,7 @@ fn main() {
     stderr.read_to_string(&mut said).expect("what it says is text");
     let ended = child.wait().expect("it ends");
     drop(child);
-    let left = held.group.as_ref().is_some_and(|group| group.exists());
-    let answer = json!({ "group": held.group, "said": said, "ended": ended.to_string(), "left": left });
+    let left = held.cgroup.as_ref().is_some_and(|group| group.exists());
+    let answer = json!({ "group": held.cgroup, "said": said, "ended": ended.to_string(), "left": left });
     rustix::io::write(rustix::stdio::stdout(), answer.to_string().as_bytes()).expect("somebody reads");
 }

@@ -73,7 +73,7 @@ struct Lacking {
 impl From<Held> for Confinement {
     fn from(held: Held) -> Self {
         let missing = held.missing.into_iter().map(|why| Lacking { part: why.part, reason: why.reason });
-        Self { landlock: held.landlock, missing: missing.collect(), cgroup: held.group }
+        Self { landlock: held.landlock, missing: missing.collect(), cgroup: held.cgroup }
     }
 }
 

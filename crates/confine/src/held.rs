@@ -49,7 +49,7 @@ pub struct Held {
     pub missing: Vec<Why>,
     /// The control group that it is in by itself, where it was to have one and one is delegated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<PathBuf>,
+    pub cgroup: Option<PathBuf>,
 }
 
 impl Part {

@@ -95,7 +95,7 @@ impl Launch {
     /// It must be called on a thread that lives as long as the process is to.
     pub fn launch(self) -> Result<(Child, File, Held), LaunchError> {
         let prepared = Prepared::new(self)?;
-        let mut held = Held { landlock: landlock_version(), missing: Vec::new(), group: None };
+        let mut held = Held { landlock: landlock_version(), missing: Vec::new(), cgroup: None };
         for part in prepared.launch.left_out.clone() {
             held.miss(part, &io::Error::other("it was left out"));
         }
@@ -103,7 +103,7 @@ impl Launch {
         for _ in 0..=Part::ALL.len() {
             match prepared.attempt(&held) {
                 Ok((child, stderr)) => {
-                    held.group = child.group().map(Path::to_owned);
+                    held.cgroup = child.group().map(Path::to_owned);
                     return Ok((child, stderr, held));
                 }
                 Err(Failed { step: Step::Part(part), error }) if held.has(part) => {

@@ -137,7 +137,7 @@ pub(super) fn confinement(trial: &Result<Trial, LaunchError>) -> Check {
         0 => format!("{tried} attempts from inside were refused"),
         _ => format!("of {tried} attempts from inside these succeed: {}", open.join(", ")),
     };
-    let limits = match &held.group {
+    let limits = match &held.cgroup {
         Some(_) => "limits, and a cgroup of its own",
         None => "limits in place of a cgroup, which nobody delegates here",
     };
@@ -350,7 +350,7 @@ mod tests {
         let trial = |landlock, missing: &[Part], refused| {
             let missing = missing.iter().map(|part| Why { part: *part, reason: "why".to_owned() }).collect();
             confinement(&Ok(Trial {
-                held: Some(Held { landlock, missing }),
+                held: Some(Held { landlock, missing, cgroup: None }),
                 attempts: vec![attempt(refused)],
             }))
         };

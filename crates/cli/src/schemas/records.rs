@@ -220,6 +220,9 @@ struct Held {
     /// The version of the kernel's Landlock that it is under.
     landlock: Option<u32>,
     missing: Vec<Missing>,
+    /// The control group that it has to itself; not there where none is delegated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cgroup: Option<String>,
 }
 
 /// A part that does not hold.
