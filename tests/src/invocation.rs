@@ -15,6 +15,17 @@ use crate::terminal::Terminal;
 /// How long a call may take where nothing else is said.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
+/// A shell has what it starts in the background ignore Ctrl-C, and what is ignored stays so in whatever that starts.
+#[allow(unsafe_code, reason = "there is no safe call for it")]
+fn heed_interrupts() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the default is no code.
+    ONCE.call_once(|| unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
+        libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+    });
+}
+
 /// A call that has not started.
 #[derive(Debug)]
 pub struct Invocation {
@@ -192,6 +203,7 @@ impl Invocation {
     }
 
     fn command(&self) -> Command {
+        heed_interrupts();
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]).env_clear().envs(self.environment.iter().cloned());
         if let Some(directory) = &self.directory {

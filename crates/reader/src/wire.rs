@@ -142,6 +142,8 @@ impl Frames {
     fn unless_broken<T>(&mut self, outcome: io::Result<T>, state: State) -> io::Result<T> {
         self.state = match &outcome {
             Ok(_) => state,
+            // It is asked again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.state,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => State::Cut,
             Err(_) => State::Broken,
         };
