@@ -10,6 +10,9 @@ use workspace::agent::Agent;
 /// More than anything takes whose answer is there or never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Far more than a write takes where somebody reads.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// Asks, starts two processes, and hears `bytes` as the answer; the first byte says where they are cut.
 ///
 /// # Panics
@@ -33,8 +36,10 @@ async fn speak(bytes: &[u8]) {
     let handles = processes.each_ref().map(|process| process.handle());
     handles[0].input(b"some input").await;
     for chunk in said.chunks(usize::from(*cut).max(1)) {
-        // It may have heard enough.
-        let _ = guest.write_all(chunk).await;
+        // Whoever has heard enough reads no more, and single bytes soon fill what is between.
+        if tokio::time::timeout(MOMENT, guest.write_all(chunk)).await.is_err() {
+            break;
+        }
         tokio::task::yield_now().await;
     }
     drop(guest);

@@ -11,6 +11,7 @@ use crate::sealed::sealed;
 ///
 /// If an image that was loaded is not whole: that is the failure that is looked for.
 pub fn load_archive(bytes: &[u8]) {
+    crate::ignore_broken_pipes();
     let Some((kind, bytes)) = bytes.split_first() else { return };
     let archive = if kind % 4 == 0 { bytes.to_vec() } else { sealed(bytes) };
     let directory = tempfile::tempdir().expect("a directory can be made");

@@ -12,6 +12,7 @@ use crate::sealed::sealed;
 ///
 /// If a kernel that was installed is not there.
 pub fn install_kernel(bytes: &[u8]) {
+    crate::ignore_broken_pipes();
     let Some((kind, bytes)) = bytes.split_first() else { return };
     let directory = tempfile::tempdir().expect("a directory can be made");
     let home = Home::open(Some(&directory.path().join("home"))).expect("a home can be made");

@@ -12,6 +12,7 @@ use crate::sealed::sealed;
 ///
 /// If the image is damaged: that is the failure that is looked for.
 pub fn convert_layer(bytes: &[u8]) {
+    crate::ignore_broken_pipes();
     convert_as_layer(bytes);
     convert_as_layer(&sealed(bytes));
 }
@@ -22,6 +23,7 @@ pub fn convert_layer(bytes: &[u8]) {
 ///
 /// If the image is damaged: that is the failure that is looked for.
 pub fn convert_bundle(bytes: &[u8]) {
+    crate::ignore_broken_pipes();
     let Some((kind, bytes)) = bytes.split_first() else { return };
     if kind % 2 == 0 {
         return convert_as_bundle(bytes);

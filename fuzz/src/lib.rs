@@ -34,6 +34,15 @@ pub use records::{read_records, read_settings};
 pub use transfer::receive_tree;
 pub use words::read_words;
 
+/// A program that begins in Rust ignores the signal that nobody reads a pipe any more; libFuzzer's does not.
+fn ignore_broken_pipes() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: nothing is called.
+    ONCE.call_once(|| unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    });
+}
+
 /// Waits for `future` on a runtime of its own.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
