@@ -30,6 +30,10 @@ const NEW_ROOT: &str = "/root-fs";
 /// Where changes go that no disk is to keep.
 const MEMORY: &str = "/memory";
 
+/// How the disks are mounted that outlive this boot and are the program's own. What a guest frees is given back to the
+/// host, which would otherwise keep every block that was ever written.
+pub(crate) const KEPT_DISK: &str = "noinit_itable,errors=remount-ro,discard";
+
 /// No file of the upper layer refers to the one below.
 const WHOLE_FILES: &str = ",redirect_dir=off,metacopy=off,index=off";
 
@@ -57,7 +61,7 @@ pub(crate) fn mount_root(root: &Root) -> Result<MountedRoot, String> {
             mount_overlay(IMAGE, DISK, ",volatile")?;
         }
         Writable::Durable(disk) => {
-            mount_disk(disk, DISK, "ext4", MountFlags::NOATIME, "noinit_itable,errors=remount-ro")?;
+            mount_disk(disk, DISK, "ext4", MountFlags::NOATIME, KEPT_DISK)?;
             mount_overlay(IMAGE, DISK, "")?;
         }
         Writable::Damaged(disk) => mount_damaged(disk)?,

@@ -24,7 +24,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use transfer::{Destination, Owners, Policy};
 
 use crate::kernel_calls::{instead_of_executing, set_read_only};
-use crate::root::{DISK, find_disk};
+use crate::root::{DISK, KEPT_DISK, find_disk};
 use crate::{failed, files};
 
 const VOLUMES: &str = "volumes";
@@ -70,10 +70,13 @@ impl Volumes {
     /// Mounts the disk out of sight; what is returned is its root.
     fn mount_disk(&mut self, initramfs: &OwnedFd, wanted: &Attach) -> Result<OwnedFd, String> {
         let device = find_disk(&wanted.disk)?;
-        let is_bundle = matches!(wanted.content, DiskContent::Bundle { .. });
         // What a file system says should happen when it is found damaged is not for it to say.
-        let (kind, data) =
-            if is_bundle { ("erofs", "") } else { ("ext4", "noinit_itable,errors=remount-ro") };
+        let (kind, data) = match wanted.content {
+            DiskContent::Bundle { .. } => ("erofs", ""),
+            DiskContent::Volume | DiskContent::Unfilled => ("ext4", KEPT_DISK),
+            // Whether a file of the user's has holes is the user's affair.
+            DiskContent::Whole => ("ext4", "noinit_itable,errors=remount-ro"),
+        };
         let mut flags = MountFlags::NOATIME;
         if !wanted.writable {
             flags |= MountFlags::RDONLY;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use microagent_tests::World;
 
-use super::{SERVICE, started, state, status};
+use super::{SERVICE, eventually, started, state, status};
 
 fn in_guest(world: &World, name: &str, line: &str) -> String {
     world.microagent(["exec", name, "sh", "-c", line]).outcome().success()
@@ -91,4 +91,38 @@ fn in_quarantine(world: &World) {
         assert!(error.contains("quarantined") && error.contains("--release"), "{error}");
     }
     assert!(!Path::new(&world.home().join("workspaces/other")).exists());
+}
+
+#[test]
+fn what_a_guest_frees_the_host_has_again() {
+    const MANY: u64 = 96 << 20;
+    const FEW: u64 = 24 << 20;
+    let world = World::own().warm_machine();
+    let image = world.home().join("users.ext4");
+    std::fs::write(&image, vec![0; 160 << 20]).unwrap();
+    let made = Command::new("/sbin/mkfs.ext4").args(["-q", "-F", "-E", "nodiscard"]).arg(&image).status();
+    assert!(made.unwrap().success());
+    let whole = std::fs::metadata(&image).unwrap().blocks();
+    let mount = format!("{}:/users", image.display());
+    let words = ["-d", "--name", "box", "--network", "isolated", "-v", "data:/data", "-v", &mount];
+    world.run(words.into_iter().chain(["busybox", "sleep", "1000"])).outcome().success();
+    let allocated = || {
+        let volume = std::fs::metadata(world.home().join("volumes/data/disk.ext4")).unwrap();
+        [disk(&world, "box").blocks() * 512, volume.blocks() * 512]
+    };
+    in_guest(
+        &world,
+        "box",
+        "for at in / /data /users; do head -c 100000000 /dev/urandom > $at/big; done; sync",
+    );
+    assert!(allocated().iter().all(|bytes| *bytes > MANY), "{:?}", allocated());
+    in_guest(&world, "box", "rm /big /data/big /users/big; echo kept > /data/file; sync");
+    eventually("the blocks are given back", || allocated().iter().all(|bytes| *bytes < FEW));
+    // What is freed last is given back on the way down.
+    in_guest(&world, "box", "head -c 100000000 /dev/urandom > /big; sync; rm /big");
+    world.microagent(["halt", "box"]).outcome().success();
+    assert!(allocated().iter().all(|bytes| *bytes < FEW), "{:?}", allocated());
+    assert_sound(&world, "box");
+    let users = std::fs::metadata(&image).unwrap().blocks();
+    assert!(users >= whole, "a file of the user's keeps its blocks: {whole} before, {users} now");
 }
